@@ -1,0 +1,46 @@
+"""refpg: the mathematics of natural policy gradient, TRPO and PPO, in the order of the argument.
+
+    notation        symbol ↔ name ↔ shape; the one validator of arguments
+    distributions   what φ means: log π, entropy, KL, score, Fisher matrix of φ, per family
+    network         θ, x → φ: a multilayer perceptron, its derivatives by hand
+    policy          π_θ(a|s) = family ∘ network: log-probability, its gradient, sampling
+    geometry        mean KL, its gradient and Hessian; the Fisher matrix in all its forms
+    surrogate       ratio, L, clipped and KL-penalised objectives, value and entropy terms
+    estimation      from samples: returns, TD errors, GAE, normalisation, importance sampling, KL estimators
+    solvers         conjugate gradients beside direct, dual and minimum-norm forms; line search
+    updates         θ → (θ', info): natural gradient, TRPO step, PPO objective, Adam, PPO update
+    conformance     the judge: vectors, adapters, verdicts, diagnosis
+
+Each chapter imports only chapters above it.  They load on first use::
+
+    import refpg
+    refpg.geometry.fisher_matrix(...)
+"""
+
+import importlib
+from typing import Any
+
+__version__ = "2026.1.0"
+
+CHAPTERS = (
+    "notation",
+    "distributions",
+    "network",
+    "policy",
+    "geometry",
+    "surrogate",
+    "estimation",
+    "solvers",
+    "updates",
+    "conformance",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in CHAPTERS:
+        return importlib.import_module(f"refpg.{name}")
+    raise AttributeError(f"module 'refpg' has no attribute {name!r}; its chapters are {', '.join(CHAPTERS)}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *CHAPTERS])

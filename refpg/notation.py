@@ -1,0 +1,316 @@
+"""Symbols, shapes and the one validator of arguments.
+
+Every array that crosses a border of this package is described by shape letters, one axis each and
+the same everywhere: B batch rows, T time, E environments, D observation features, A actions (choices or action
+dimensions), K distribution parameters per row, P policy parameters, M minibatches.
+
+    symbol      code name          shape      meaning
+    θ           theta              (P,)       policy parameters, one flat vector outside `network`
+    φ           phi                (B, K)     parameters of the action distribution, φ = network(θ, x)
+    x           x, observations    (B, D)     observations
+    a           action             family's   action, one row per observation
+    π_θ(a|s)    log_prob           (B,)       log-probability (nats)
+    Â           advantages         (B,)       advantage estimate (return units)
+    r_t(θ)      ratio              (B,)       π_θ(a|s)/π_old(a|s)                        [PPO (6)]
+    L           surrogate          ()         expected ratio × advantage                 [TRPO (14)]
+    ε           clip               ()         half-width of the ratio window             [PPO (7)]
+    δ           max_kl             ()         radius of the trust region, nats           [TRPO (11)]
+    δ_t         td_error           (T, E)     temporal-difference error                  [GAE (10)]
+    γ           gamma              ()         discount, [0, 1]
+    λ           gae_lambda         ()         exponential weight of GAE, [0, 1]
+    λ           damping            ()         multiple of I added to F
+    F           fisher_*           (P, P)     mean Fisher matrix of the policy           [TRPO App. C.1]
+    J           jacobian           (B, K, P)  ∂φ/∂θ
+    M           fisher (of φ)      (B, K, K)  Fisher matrix of the distribution's parameters
+    g           gradient           (P,)       gradient of the surrogate, ascent direction
+    s           step               (P,)       θ' − θ
+    β           kl_penalty         ()         weight of the KL penalty                   [PPO (8)]
+    w           weights            (B,)       weights of the rows, Σ w = 1; 1/B unless given
+
+An expectation over states is a weighted sum over rows.  Sums over rows are reduced in one fixed order: a scalar by
+NumPy's pairwise summation over the rows, a (P,)-vector by matrix products over consecutive blocks of
+``ROWS_PER_BLOCK`` rows whose results are added in row order.
+
+A docstring cites ``[TAG]``, ``[TAG (equation)]``, ``[TAG App. C]``, ``[TAG section 4]``, ``[TAG Alg. 1]`` or
+``[TAG Thm 1]``; the tags are the keys of ``SOURCES``.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+
+ROWS_PER_BLOCK = 2048
+
+SOURCES = {
+    "TRPO": "Schulman, Levine, Moritz, Jordan, Abbeel: Trust Region Policy Optimization, 2015, arXiv 1502.05477",
+    "PPO": "Schulman, Wolski, Dhariwal, Radford, Klimov: Proximal Policy Optimization Algorithms, 2017, "
+    "arXiv 1707.06347",
+    "GAE": "Schulman, Moritz, Levine, Jordan, Abbeel: High-Dimensional Continuous Control Using Generalized Advantage "
+    "Estimation, 2016, arXiv 1506.02438",
+    "K01": "Kakade: A Natural Policy Gradient, NIPS 2001",
+    "KL02": "Kakade, Langford: Approximately Optimal Approximate Reinforcement Learning, ICML 2002",
+    "CPO": "Achiam, Held, Tamar, Abbeel: Constrained Policy Optimization, 2017, arXiv 1705.10528",
+    "Martens": "Martens: New Insights and Perspectives on the Natural Gradient Method, 2014, arXiv 1412.1193",
+    "Adam": "Kingma, Ba: Adam: A Method for Stochastic Optimization, 2015, arXiv 1412.6980",
+    "Blog-KL": "Schulman: Approximating KL Divergence, 2020",
+    "SAC": "Haarnoja et al.: Soft Actor-Critic Algorithms and Applications, 2018, arXiv 1812.05905",
+    "Dual-clip": "Ye et al.: Mastering Complex Control in MOBA Games with Deep Reinforcement Learning, 2020, "
+    "arXiv 1912.09729",
+    "Pearlmutter": "Pearlmutter: Fast Exact Multiplication by the Hessian, Neural Computation 6, 1994",
+    "Hestenes-Stiefel": "Hestenes, Stiefel: Methods of Conjugate Gradients for Solving Linear Systems, 1952",
+    "Saxe": "Saxe, McClelland, Ganguli: Exact Solutions to the Nonlinear Dynamics of Learning, 2014, arXiv 1312.6120",
+    "Hui": "Hui: RL — The Math behind TRPO & PPO, 2018",
+}
+
+
+def bind_shapes(function: str, sizes: Mapping[str, int], /, **arguments: tuple[Any, str]) -> tuple[Array, ...]:
+    """Check arrays against shape letters and against each other, and return them as NumPy arrays.
+
+    An argument is given as ``name=(value, spec)``.  A spec is a shape such as ``"B K"`` or ``""`` (a scalar), each
+    letter one axis, equal letters equal lengths, after an optional kind: ``"int B"``, ``"bool B A"``; floating-point
+    (real or complex) is meant where no kind is named, and integers are then read as float64.  No axis may be empty.
+
+    Parameters
+    ----------
+    function : str
+        The caller, named in every message.
+    sizes : mapping of str to int
+        Letters whose length is already fixed, e.g. ``{"P": network.num_parameters}``.
+    **arguments : (value, spec)
+        The arrays to check.
+
+    Returns
+    -------
+    tuple of arrays
+        In the order given; never copied when already an array of the right kind.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, an axis is empty, an entry is NaN or infinite, or the kind is wrong.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, v = bind_shapes("f", {"P": 4}, x=(np.ones((2, 3)), "B D"), v=(np.ones(4), "P"))
+    >>> bind_shapes("f", {"P": 4}, v=(np.ones(7), "P"))
+    Traceback (most recent call last):
+        ...
+    ValueError: f: v has shape (7,), expected (P,) where P = 4
+    """
+    lengths = dict(sizes)
+    setters: dict[str, str] = {}
+    bound = []
+    for name, (value, spec) in arguments.items():
+        kind, letters = _parse(spec)
+        array = _of_kind(function, name, value, kind)
+        expected = "(" + ", ".join(letters) + ("," if len(letters) == 1 else "") + ")"
+        if array.ndim != len(letters):
+            raise ValueError(f"{function}: {name} has shape {array.shape}, expected {expected}")
+        for letter, length in zip(letters, array.shape, strict=True):
+            if length == 0:
+                raise ValueError(f"{function}: {name} has shape {array.shape}, expected {letter} >= 1: it is empty")
+            if lengths.setdefault(letter, length) != length:
+                source = f" (set by {setters[letter]})" if letter in setters else ""
+                raise ValueError(
+                    f"{function}: {name} has shape {array.shape}, expected {expected} "
+                    f"where {letter} = {lengths[letter]}{source}"
+                )
+            if letter not in sizes:
+                setters.setdefault(letter, name)
+        bound.append(array)
+    return tuple(bound)
+
+
+def _parse(spec: str) -> tuple[str, list[str]]:
+    words = spec.split()
+    if words and words[0] in ("int", "bool"):
+        return words[0], words[1:]
+    return "float", words
+
+
+def _of_kind(function: str, name: str, value: Any, kind: str) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{function}: {name} is ragged, expected rows of equal length") from None
+    if kind == "bool":
+        if array.dtype != np.bool_:
+            raise ValueError(f"{function}: {name} has dtype {array.dtype}, expected bool")
+        return array
+    if array.dtype.kind not in "iufc":
+        raise ValueError(f"{function}: {name} has dtype {array.dtype}, expected numbers")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{function}: {name} holds NaN or infinity, expected finite numbers")
+    if kind == "int":
+        if array.dtype.kind == "c" or (array != np.floor(array.real)).any():
+            raise ValueError(f"{function}: {name} holds non-integer values, expected integers")
+        return array.astype(np.int64, copy=False)
+    return array.astype(np.float64) if array.dtype.kind in "iu" else array
+
+
+def row_weights(function: str, weights: Any, rows: int) -> Array:
+    """Return the weights of the rows: 1/B each unless given, checked to be a probability vector.
+
+    Parameters
+    ----------
+    function : str
+        The caller, named in every message.
+    weights : (B,) array or None
+        Non-negative, summing to 1 within B units of rounding.  The *normalised* visitation (1 − γ)ρ_π of an MDP, with
+        all its states as rows, turns every mean of this package into an exact expectation.
+    rows : int
+        B.
+
+    Returns
+    -------
+    (B,) array
+        The weights w_b, dimensionless.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative, or they do not sum to 1.
+
+    Examples
+    --------
+    >>> row_weights("f", None, 4)
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+    if weights is None:
+        return np.full(rows, 1.0 / rows)
+    (w,) = bind_shapes(function, {"B": rows}, weights=(weights, "B"))
+    if w.dtype.kind == "c" or (w < 0).any():
+        raise ValueError(f"{function}: weights has a negative or complex entry, expected non-negative numbers")
+    total = w.sum()
+    if abs(total - 1) > rows * np.finfo(w.dtype).eps:
+        raise ValueError(f"{function}: weights sum to {total!r}, expected 1 (they are not normalised)")
+    return w
+
+
+def scalar(
+    function: str,
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+) -> float:
+    """Check that an argument is one finite real number inside an interval, and return it.
+
+    Parameters
+    ----------
+    function, name : str
+        The caller and the argument, named in every message.
+    value : number
+        The argument.
+    above, least : float, optional
+        Open and closed lower end.
+    below, most : float, optional
+        Open and closed upper end.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If it is not one finite number, or lies outside.
+
+    Examples
+    --------
+    >>> scalar("trpo_step", "max_kl", 0.0, above=0)
+    Traceback (most recent call last):
+        ...
+    ValueError: trpo_step: max_kl is 0.0, expected a number > 0
+    """
+    ends = [(sign, end) for sign, end in ((">", above), (">=", least), ("<", below), ("<=", most)) if end is not None]
+    wanted = " and ".join(f"{sign} {end}" for sign, end in ends)
+    number = np.asarray(value)
+    if number.ndim != 0 or number.dtype.kind not in "iuf" or not np.isfinite(number):
+        raise ValueError(f"{function}: {name} is {value!r}, expected a finite number {wanted}".rstrip())
+    inside = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
+    if not all(inside[sign](number, end) for sign, end in ends):
+        raise ValueError(f"{function}: {name} is {value!r}, expected a number {wanted}")
+    return float(number)
+
+
+def count(function: str, name: str, value: Any, *, least: int = 1) -> int:
+    """Check that an argument is one integer, at least ``least``, and return it.
+
+    Parameters
+    ----------
+    function, name : str
+        The caller and the argument, named in the message.
+    value : int
+        The argument.
+    least : int
+        The smallest value accepted.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If it is not an integer or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{function}: {name} is {value!r}, expected an integer >= {least}")
+    return int(value)
+
+
+def choice(function: str, name: str, value: Any, allowed: tuple[str, ...]) -> str:
+    """Check that an argument is one of the named alternatives, and return it.
+
+    Parameters
+    ----------
+    function, name : str
+        The caller and the argument, named in the message.
+    value : str
+        The argument.
+    allowed : tuple of str
+        The alternatives.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If it is not among them.
+    """
+    if value not in allowed:
+        raise ValueError(f"{function}: {name} is {value!r}, expected one of {', '.join(map(repr, allowed))}")
+    return str(value)
+
+
+def expectation(values: Array, weights: Array) -> Any:
+    """Return the weighted mean over rows, the only place where a sum becomes a mean.
+
+    ::
+
+        E[y] = Σ_b w_b y_b
+
+    Parameters
+    ----------
+    values : (B,) array
+        One value per row.
+    weights : (B,) array
+        From `row_weights`, Σ w = 1.
+
+    Returns
+    -------
+    scalar
+        In the units of ``values``; summed pairwise (NumPy), whatever the number of threads.
+    """
+    return np.sum(weights * values)
