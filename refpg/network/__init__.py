@@ -1,0 +1,37 @@
+"""The network: θ, x → φ, a multilayer perceptron differentiated by hand.
+
+::
+
+    h₀ = x,   h_l = σ(h_{l−1} W_l + b_l)  (l < L),   φ = (h_{L−1} W_L + b_L, free)
+
+    x (B, D)  →  φ (B, K),    J = ∂φ/∂θ (B, K, P)
+
+This is the only chapter in which θ has layers; everywhere else it is one flat vector of P numbers, laid out
+as (W₁, b₁, …, W_L, b_L, free) with each W_l (in, out) row by row.  The rest of the package needs of a
+network: φ, the products J v and Jᵀ φ̄, for exact methods J itself or J Jᵀ, and for Hessians the curvature Σ
+φ̄ ∇²φ v.
+
+* `layout`: `Network`, `flatten`, `unflatten`, `initial_parameters`;
+* `activations`: each σ with σ', σ'' and its exact change;
+* `linearization`: `forward`, `forward_change`, `linearize` and the products.
+"""
+
+from refpg.network.activations import ACTIVATIONS, Activation
+from refpg.network.layout import Network, flatten, initial_parameters, unflatten
+from refpg.network.linearization import Linearization, forward, forward_change, jacobian, jvp, linearize, vjp
+
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Linearization",
+    "Network",
+    "flatten",
+    "forward",
+    "forward_change",
+    "initial_parameters",
+    "jacobian",
+    "jvp",
+    "linearize",
+    "unflatten",
+    "vjp",
+]
