@@ -298,6 +298,22 @@ def test_trpo_is_the_four_steps_of_the_paper_with_scipys_conjugate_gradients(nam
     assert np.mean((np.exp(new_log_prob - old_log_prob) - 1) * case.batch.advantages) > 0
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_conjugate_gradients_on_a_policy_pass_through_scipys_iterates(name):
+    case = example(name)
+    g = policy_gradient(case)
+    H = geometry.fisher_operator(case.policy, case.theta, case.x, damping=2.0**-4)
+    theirs = []
+    scipy.sparse.linalg.cg(H, g, rtol=0, atol=0, maxiter=6, callback=lambda x: theirs.append(x.copy()))
+    for iterations, x in enumerate(theirs, start=1):
+        ours = updates.natural_gradient(
+            case.policy, case.theta, case.x, g, damping=2.0**-4, method="cg", iterations=iterations
+        ).direction
+        # One algorithm in two orders of operations: rounding of each step is amplified by at most cond(H) a step.
+        bound = 10 * iterations * condition_number(case, 2.0**-4) * U * np.linalg.norm(x)
+        assert np.linalg.norm(ours - x) <= bound
+
+
 @given(exponent=st.integers(-20, 20), seed=st.integers(0, 1000))
 def test_trpo_does_not_see_the_scale_of_the_advantages(exponent, seed):
     """The step √(2δ/xᵀHx)x is homogeneous of degree 0 in g; a power of two changes no rounding either."""
