@@ -25,8 +25,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refpg.notation import Array, bind_shapes, choice, count, expectation, scalar
-from refpg.surrogate import overflow_is_an_error, weights_of
+from refpg.notation import (
+    Array,
+    bind_shapes,
+    choice,
+    count,
+    expectation,
+    overflow_is_an_error,
+    row_weights,
+    scalar,
+)
 
 
 class Advantages(NamedTuple):
@@ -105,7 +113,7 @@ def discounted_returns(rewards: Any, next_values: Any, terminated: Any, truncate
     cut = truncated.copy()
     cut[-1] = True
     tail = np.where(cut & ~terminated, V_next, 0)
-    return _backward(r + gamma * tail, np.where(terminated | cut, 0, gamma))
+    return _backward(r + gamma * tail, terminated | cut, (gamma,))
 
 
 @overflow_is_an_error
@@ -312,14 +320,15 @@ def _gae(
     r: Array, V: Array, V_next: Array, terminated: Array, ended: Array, gamma: float, gae_lambda: float
 ) -> Advantages:
     delta = _td_errors(r, V, V_next, terminated, gamma)
-    A = _backward(delta, np.where(ended, 0, gamma * gae_lambda))
+    A = _backward(delta, ended, (gamma, gae_lambda))
     return Advantages(advantages=A, value_targets=A + V)
 
 
-def _backward(b: Array, c: Array) -> Array:
-    """Return the solution of y_t = b_t + c_t y_{t+1}, y_T = 0, in the precision of b."""
+def _backward(b: Array, ended: Array, factors: tuple[float, ...]) -> Array:
+    """Return the solution of y_t = b_t + c_t y_{t+1}, y_T = 0, where c is the product of factors, 0 at an end."""
+    # The product is formed in the precision of b, which may be wider than float64.
+    c = np.where(ended, 0, np.prod(np.array(factors, b.real.dtype)))
     y = np.empty_like(b)
-    c = c.astype(b.real.dtype)
     y[-1] = b[-1]
     for t in range(len(b) - 2, -1, -1):
         y[t] = b[t] + c[t] * y[t + 1]
@@ -572,7 +581,7 @@ def approximate_kl(old_log_prob: Any, new_log_prob: Any, *, estimator: str = "k3
     choice("approximate_kl", "estimator", estimator, ("k1", "k2", "k3"))
     log_r = _log_ratio("approximate_kl", old_log_prob, new_log_prob)
     k = {"k1": _k1, "k2": _k2, "k3": _k3}[estimator](log_r)
-    return expectation(k, weights_of("approximate_kl", weights, k))
+    return expectation(k, row_weights("approximate_kl", weights, k))
 
 
 # ── importance sampling ───────────────────────────────────────────────────────────────────────────
@@ -622,7 +631,7 @@ def importance_sampling_mean(log_ratio: Any, values: Any, *, weights: Any = None
     function = "importance_sampling_mean"
     log_r, y = bind_shapes(function, {}, log_ratio=(log_ratio, "B"), values=(values, "B"))
     rows = np.exp(log_r) * y
-    return expectation(rows, weights_of(function, weights, rows))
+    return expectation(rows, row_weights(function, weights, rows))
 
 
 @overflow_is_an_error
@@ -663,7 +672,7 @@ def self_normalized_mean(log_ratio: Any, values: Any, *, weights: Any = None) ->
     """
     function = "self_normalized_mean"
     log_r, y = bind_shapes(function, {}, log_ratio=(log_ratio, "B"), values=(values, "B"))
-    w = weights_of(function, weights, log_r + y)
+    w = row_weights(function, weights, log_r + y)
     # The common factor exp(−max ℓ) cancels; the maximum is over the rows that count.
     r = np.exp(np.where(w > 0, log_r - log_r.real[w > 0].max(), -np.inf))
     return expectation(r * y, w) / expectation(r, w)

@@ -19,12 +19,22 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from refpg.network import Linearization
-from refpg.notation import Array, bind_shapes, choice, count, expectation, row_weights, scalar
+from refpg.notation import (
+    Array,
+    bind_shapes,
+    choice,
+    count,
+    expectation,
+    finite_results,
+    row_weights,
+    scalar,
+)
 from refpg.policy import Policy, linearize, log_prob_jacobian, parameters_and_change
 
 DIRECTIONS = ("old_new", "new_old")
 
 
+@finite_results
 def mean_kl(
     policy: Policy, theta_old: Any, theta: Any, x: Any, *, weights: Any = None, direction: str = "old_new"
 ) -> Any:
@@ -82,7 +92,7 @@ def mean_kl(
     """
     choice("mean_kl", "direction", direction, DIRECTIONS)
     phi, change = parameters_and_change("mean_kl", policy, theta_old, theta, x)
-    w = row_weights("mean_kl", weights, len(phi))
+    w = row_weights("mean_kl", weights, phi)
     if direction == "old_new":
         kl = policy.family.kl(phi, change)
     else:
@@ -90,6 +100,7 @@ def mean_kl(
     return expectation(kl, w)
 
 
+@finite_results
 def mean_kl_gradient(
     policy: Policy, theta_old: Any, theta: Any, x: Any, *, weights: Any = None, direction: str = "old_new"
 ) -> Array:
@@ -128,12 +139,13 @@ def mean_kl_gradient(
     """
     choice("mean_kl_gradient", "direction", direction, DIRECTIONS)
     phi, change = parameters_and_change("mean_kl_gradient", policy, theta_old, theta, x)
-    w = row_weights("mean_kl_gradient", weights, len(phi))
+    w = row_weights("mean_kl_gradient", weights, phi)
     family = policy.family
     slope = family.kl_gradient if direction == "old_new" else family.reverse_kl_gradient
     return linearize("mean_kl_gradient", policy, theta, x).vjp(w[:, None] * slope(phi, change))
 
 
+@finite_results
 def mean_kl_hessian_vector_product(
     policy: Policy, theta_old: Any, theta: Any, x: Any, v: Any, *, weights: Any = None, direction: str = "old_new"
 ) -> Array:
@@ -179,7 +191,7 @@ def mean_kl_hessian_vector_product(
     choice(name, "direction", direction, DIRECTIONS)
     phi, change = parameters_and_change(name, policy, theta_old, theta, x)
     (v,) = bind_shapes(name, policy.sizes, v=(v, "P"))
-    w = row_weights(name, weights, len(phi))[:, None]
+    w = row_weights(name, weights, phi)[:, None]
     family = policy.family
     if direction == "old_new":
         slope, curvature = family.kl_gradient, family.kl_hessian_product
@@ -194,6 +206,7 @@ def mean_kl_hessian_vector_product(
     return gauss_newton + network_curvature
 
 
+@finite_results
 def fisher_vector_product(
     policy: Policy, theta: Any, x: Any, v: Any, *, damping: float = 0.0, weights: Any = None
 ) -> Array:
@@ -253,7 +266,7 @@ def fisher_vector_product(
     at = linearize("fisher_vector_product", policy, theta, x)
     (v,) = bind_shapes("fisher_vector_product", policy.sizes, v=(v, "P"))
     damping = scalar("fisher_vector_product", "damping", damping, least=0)
-    w = row_weights("fisher_vector_product", weights, len(at.phi))
+    w = row_weights("fisher_vector_product", weights, at.phi)
     return _fisher_product(policy, at, w, v, damping)
 
 
@@ -299,7 +312,7 @@ def fisher_operator(
     """
     at = linearize("fisher_operator", policy, theta, x)
     damping = scalar("fisher_operator", "damping", damping, least=0)
-    w = row_weights("fisher_operator", weights, len(at.phi))
+    w = row_weights("fisher_operator", weights, at.phi)
     P = policy.network.num_parameters
 
     def product(v: Array) -> Array:
@@ -308,6 +321,7 @@ def fisher_operator(
     return LinearOperator((P, P), matvec=product, rmatvec=product, dtype=at.phi.dtype)
 
 
+@finite_results
 def fisher_rows(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> Array:
     """Return a square-root form of the Fisher matrix: rows G with F = GᵀG.
 
@@ -344,11 +358,12 @@ def fisher_rows(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> A
     [TRPO App. C.1]
     """
     at = linearize("fisher_rows", policy, theta, x)
-    root_weights = np.sqrt(row_weights("fisher_rows", weights, len(at.phi)))
+    root_weights = np.sqrt(row_weights("fisher_rows", weights, at.phi))
     RJ = policy.family.fisher_root_product(at.phi, at.jacobian())
     return (root_weights[:, None, None] * RJ).reshape(-1, policy.network.num_parameters)
 
 
+@finite_results
 def fisher_matrix(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> Array:
     """Return the mean Fisher matrix of the policy's parameters, with the expectation over actions exact.
 
@@ -393,6 +408,7 @@ def fisher_matrix(policy: Policy, theta: Any, x: Any, *, weights: Any = None) ->
     return G.T @ G
 
 
+@finite_results
 def fisher_gram(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> Array:
     """Return the Gram matrix of the Fisher rows, G Gᵀ, without forming the Jacobian.
 
@@ -430,7 +446,7 @@ def fisher_gram(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> A
     """
     at = linearize("fisher_gram", policy, theta, x)
     B, K = at.phi.shape
-    root_weights = np.sqrt(row_weights("fisher_gram", weights, B))[:, None, None]
+    root_weights = np.sqrt(row_weights("fisher_gram", weights, at.phi))[:, None, None]
 
     def rooted(rows: Array) -> Array:
         return root_weights * policy.family.fisher_root_product(at.phi, rows)
@@ -439,6 +455,7 @@ def fisher_gram(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> A
     return rooted(left.T.reshape(B, K, B * K)).reshape(B * K, B * K)          # G Gᵀ, symmetric
 
 
+@finite_results
 def sampled_fisher_matrix(
     policy: Policy, theta: Any, x: Any, generator: np.random.Generator, *, samples: int, weights: Any = None
 ) -> Array:
@@ -481,7 +498,7 @@ def sampled_fisher_matrix(
     """
     at = linearize("sampled_fisher_matrix", policy, theta, x)
     samples = count("sampled_fisher_matrix", "samples", samples)
-    w = row_weights("sampled_fisher_matrix", weights, len(at.phi))
+    w = row_weights("sampled_fisher_matrix", weights, at.phi)
     jacobian = at.jacobian()
     total = np.zeros((policy.network.num_parameters,) * 2)
     for _ in range(samples):
@@ -491,6 +508,7 @@ def sampled_fisher_matrix(
     return total / samples
 
 
+@finite_results
 def empirical_fisher_matrix(policy: Policy, theta: Any, x: Any, action: Any, *, weights: Any = None) -> Array:
     """Return the *empirical* Fisher matrix: outer products of the scores at given actions.
 
@@ -529,6 +547,6 @@ def empirical_fisher_matrix(policy: Policy, theta: Any, x: Any, action: Any, *, 
     [Martens section 11]
     """
     scores = log_prob_jacobian(policy, theta, x, action)
-    w = row_weights("empirical_fisher_matrix", weights, len(scores))
+    w = row_weights("empirical_fisher_matrix", weights, scores)
     rows = np.sqrt(w)[:, None] * scores
     return rows.T @ rows

@@ -35,13 +35,17 @@ A docstring cites ``[TAG]``, ``[TAG (equation)]``, ``[TAG App. C]``, ``[TAG sect
 ``[TAG Thm 1]``; the tags are the keys of ``SOURCES``.
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
+_Arguments = ParamSpec("_Arguments")
+_Result = TypeVar("_Result")
 
 ROWS_PER_BLOCK = 2048
 
@@ -153,8 +157,8 @@ def _of_kind(function: str, name: str, value: Any, kind: str) -> Array:
     return array.astype(np.float64) if array.dtype.kind in "iu" else array
 
 
-def row_weights(function: str, weights: Any, rows: int) -> Array:
-    """Return the weights of the rows: 1/B each unless given, checked to be a probability vector.
+def row_weights(function: str, weights: Any, values: Array) -> Array:
+    """Return the weights of the rows of an array: 1/B each unless given, checked to be a probability vector.
 
     Parameters
     ----------
@@ -163,13 +167,14 @@ def row_weights(function: str, weights: Any, rows: int) -> Array:
     weights : (B,) array or None
         Non-negative, summing to 1 within B units of rounding.  The *normalised* visitation (1 − γ)ρ_π of an MDP, with
         all its states as rows, turns every mean of this package into an exact expectation.
-    rows : int
-        B.
+    values : (B, ...) array
+        What will be averaged over its rows.
 
     Returns
     -------
     (B,) array
-        The weights w_b, dimensionless.
+        The weights w_b, dimensionless.  The default 1/B is formed in the precision of ``values``: in float64 it would
+        turn a float32 mean into float64, and blur a longdouble one.
 
     Raises
     ------
@@ -178,11 +183,13 @@ def row_weights(function: str, weights: Any, rows: int) -> Array:
 
     Examples
     --------
-    >>> row_weights("f", None, 4)
+    >>> import numpy as np
+    >>> row_weights("f", None, np.ones((4, 2)))
     array([0.25, 0.25, 0.25, 0.25])
     """
+    rows = len(values)
     if weights is None:
-        return np.full(rows, 1.0 / rows)
+        return np.full(rows, 1 / values.real.dtype.type(rows))
     (w,) = bind_shapes(function, {"B": rows}, weights=(weights, "B"))
     if w.dtype.kind == "c" or (w < 0).any():
         raise ValueError(f"{function}: weights has a negative or complex entry, expected non-negative numbers")
@@ -314,3 +321,102 @@ def expectation(values: Array, weights: Array) -> Any:
         In the units of ``values``; summed pairwise (NumPy), whatever the number of threads.
     """
     return np.sum(weights * values)
+
+
+class Unrepresentable(ValueError):
+    """A result lies outside the range of its floating-point type: it is refused, never returned as an infinity."""
+
+
+def overflow_is_an_error(door: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Make an element-wise function raise `Unrepresentable`, under its own name, where its arithmetic overflows.
+
+    Parameters
+    ----------
+    door : callable
+        A function made of NumPy's element-wise operations.
+
+    Returns
+    -------
+    callable
+        The same function; no NumPy warning leaves it, no infinity is born in it, and the message names its arrays.
+
+    Raises
+    ------
+    Unrepresentable
+        From the function returned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @overflow_is_an_error
+    ... def square(x: Array) -> Array:
+    ...     return x * x
+    >>> square(np.array([1e200]))
+    Traceback (most recent call last):
+        ...
+    refpg.notation.Unrepresentable: square: overflow encountered in multiply, expected x of smaller magnitude
+    """
+    arrays = _array_arguments(door)
+
+    @functools.wraps(door)
+    def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        try:
+            with np.errstate(over="raise", invalid="raise", divide="raise", under="ignore"):
+                return door(*args, **kwargs)
+        except FloatingPointError as error:
+            raise Unrepresentable(f"{door.__name__}: {error}, expected {arrays} of smaller magnitude") from None
+
+    return checked
+
+
+def finite_results(door: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
+    """Make a function of matrix products raise `Unrepresentable`, under its own name, if a result is not finite.
+
+    Matrix products are judged by what they return: some platforms' BLAS raises the floating-point flags, by which
+    `overflow_is_an_error` goes, on products that are perfectly finite.
+
+    Parameters
+    ----------
+    door : callable
+        A function that returns an array, a number, or a plain tuple with such members; other results pass unseen.
+
+    Returns
+    -------
+    callable
+        The same function; no NumPy warning leaves it.
+
+    Raises
+    ------
+    Unrepresentable
+        From the function returned.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> @finite_results
+    ... def product(A: Array, B: Array) -> Array:
+    ...     return A @ B
+    >>> product(np.full((1, 1), 1e200), np.full((1, 1), 1e200))
+    Traceback (most recent call last):
+        ...
+    refpg.notation.Unrepresentable: product: the result overflows, expected A, B of smaller magnitude
+    """
+    arrays = _array_arguments(door)
+
+    @functools.wraps(door)
+    def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
+        with np.errstate(all="ignore"):
+            result = door(*args, **kwargs)
+        parts: Any = result if type(result) is tuple else (result,)
+        for part in parts:
+            if isinstance(part, np.ndarray | np.number | float) and not np.isfinite(part).all():
+                raise Unrepresentable(f"{door.__name__}: the result overflows, expected {arrays} of smaller magnitude")
+        return result
+
+    return checked
+
+
+def _array_arguments(door: Callable[..., Any]) -> str:
+    parameters = inspect.signature(door).parameters.values()
+    required = (parameter for parameter in parameters if parameter.default is parameter.empty)
+    return ", ".join(parameter.name for parameter in required if parameter.annotation in (Any, Array))

@@ -16,7 +16,7 @@ import numpy as np
 from refpg import network as networks
 from refpg.distributions import CATEGORICAL, DIAGONAL_GAUSSIAN, Family
 from refpg.network import Linearization, Network
-from refpg.notation import Array, bind_shapes
+from refpg.notation import Array, bind_shapes, finite_results
 
 
 class Policy(NamedTuple):
@@ -129,6 +129,7 @@ def linearize(function: str, policy: Policy, theta: Any, x: Any) -> Linearizatio
     return at
 
 
+@finite_results
 def distribution_parameters(policy: Policy, theta: Any, x: Any) -> Array:
     """Return φ_θ(x), the parameters of the action distribution in each row.
 
@@ -156,6 +157,7 @@ def distribution_parameters(policy: Policy, theta: Any, x: Any) -> Array:
     return phi
 
 
+@finite_results
 def log_prob(policy: Policy, theta: Any, x: Any, action: Any) -> Array:
     """Return log π_θ(a|s), one per row.
 
@@ -197,6 +199,7 @@ def log_prob(policy: Policy, theta: Any, x: Any, action: Any) -> Array:
     return policy.family.log_prob(phi, action)
 
 
+@finite_results
 def log_prob_vjp(policy: Policy, theta: Any, x: Any, action: Any, cotangent: Any) -> Array:
     """Return a combination of the gradients of the log-probabilities.
 
@@ -240,6 +243,7 @@ def log_prob_vjp(policy: Policy, theta: Any, x: Any, action: Any, cotangent: Any
     return at.vjp(c[:, None] * policy.family.score(at.phi, action))
 
 
+@finite_results
 def log_prob_jacobian(policy: Policy, theta: Any, x: Any, action: Any) -> Array:
     """Return the score ∇_θ log π_θ(a|s) of every row.
 
@@ -274,6 +278,7 @@ def log_prob_jacobian(policy: Policy, theta: Any, x: Any, action: Any) -> Array:
     return np.einsum("bk,bkp->bp", score, at.jacobian())
 
 
+@finite_results
 def log_ratio(policy: Policy, theta_old: Any, theta: Any, x: Any, action: Any) -> Array:
     """Return log π_θ(a|s) − log π_θold(a|s) with a small *relative* error, however close the two policies are.
 
@@ -341,6 +346,7 @@ def parameters_and_change(function: str, policy: Policy, theta_old: Any, theta: 
     return phi, change
 
 
+@finite_results
 def entropy(policy: Policy, theta: Any, x: Any) -> Array:
     """Return the entropy of π_θ(·|s), one per row.
 

@@ -45,9 +45,7 @@ class CGEnding(Enum):
         "non-positive curvature: pᵀAp is not positive beyond its own rounding error, so A is singular or "
         "indefinite along p; x is the last iterate before it; add damping, or use solve_minimum_norm"
     )
-    ZERO_RIGHT_HAND_SIDE = (
-        "zero right-hand side: x = 0 is exact and no product was taken; is the gradient really zero?"
-    )
+    ZERO_RIGHT_HAND_SIDE = "zero right-hand side: x = 0 is exact and no product was taken; is the gradient really zero?"
 
 
 class SearchEnding(Enum):
@@ -209,12 +207,12 @@ def conjugate_gradient(
             f"{function}: product is of type {type(product).__name__}, expected a function v → A v, "
             "such as matrix.__matmul__"
         )
-    (b,) = _real(function, b=(b, "P"))
+    (b,) = _real(function, {}, b=(b, "P"))
     iterations = count(function, "iterations", iterations, least=0)
     tolerance = scalar(function, "tolerance", tolerance, least=0)
     x = np.zeros_like(b)
     if start is not None:
-        _, x = _real(function, b=(b, "P"), start=(start, "P"))
+        (x,) = _real(function, {"P": b.size}, start=(start, "P"))
         _same_dtype(function, "start", x, b)
 
     if not b.any():
@@ -229,7 +227,7 @@ def conjugate_gradient(
         )
 
     def checked(v: Array) -> Array:
-        _, Av = _real(function, b=(b, "P"), **{"product(v)": (product(v.copy()), "P")})
+        (Av,) = _real(function, {"P": b.size}, **{"product(v)": (product(v.copy()), "P")})
         _same_dtype(function, "product(v)", Av, b)
         return Av
 
@@ -554,7 +552,7 @@ def solve_minimum_norm(G: Any, b: Any, *, rcond: float = 1e-12) -> MinimumNorm:
 
     References
     ----------
-    [K01], [AKLM]
+    [K01]
 
     Examples
     --------
@@ -652,9 +650,9 @@ def _roundoff(array: Array) -> float:
     return float(np.finfo(array.dtype).eps) / 2
 
 
-def _real(function: str, **arguments: tuple[Any, str]) -> tuple[Array, ...]:
+def _real(function: str, sizes: dict[str, int], /, **arguments: tuple[Any, str]) -> tuple[Array, ...]:
     """Check shapes as `bind_shapes` does, and that no argument is complex: conjugation has no place here."""
-    arrays = bind_shapes(function, {}, **arguments)
+    arrays = bind_shapes(function, sizes, **arguments)
     for name, array in zip(arguments, arrays, strict=True):
         if array.dtype.kind == "c":
             raise ValueError(f"{function}: {name} has dtype {array.dtype}, expected real numbers")
@@ -668,7 +666,7 @@ def _same_dtype(function: str, name: str, array: Array, b: Array) -> None:
 
 def _single_or_double(function: str, **arguments: tuple[Any, str]) -> tuple[Array, ...]:
     """Check arguments for LAPACK, which knows two real dtypes; all must have the same one."""
-    arrays = _real(function, **arguments)
+    arrays = _real(function, {}, **arguments)
     dtypes = {name: array.dtype for name, array in zip(arguments, arrays, strict=True)}
     if set(dtypes.values()) not in ({np.dtype(np.float32)}, {np.dtype(np.float64)}):
         given = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())

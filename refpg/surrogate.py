@@ -18,82 +18,22 @@ r < 1 − ε is ℓ < log1p(−ε).  So value, gradient, subgradient and clip fr
 Nothing is repaired: a ratio too large for its floating-point type is a ValueError, not an infinity.
 """
 
-import functools
-import inspect
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refpg.distributions import Family
-from refpg.notation import Array, bind_shapes, choice, expectation, row_weights, scalar
-
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
-
-
-def overflow_is_an_error(door: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    """Make a function raise ValueError, under its own name, where its arithmetic overflows.
-
-    Parameters
-    ----------
-    door : callable
-        The function.
-
-    Returns
-    -------
-    callable
-        The same function; no NumPy warning leaves it, no infinity is born in it, and the message names its
-        arguments.
-
-    Raises
-    ------
-    ValueError
-        From the function returned, in place of a FloatingPointError.
-
-    Examples
-    --------
-    >>> value_loss([1e200], [0.0])
-    Traceback (most recent call last):
-        ...
-    ValueError: value_loss: overflow encountered in square, expected values, targets of smaller magnitude
-    """
-    parameters = inspect.signature(door).parameters.values()
-    arguments = ", ".join(parameter.name for parameter in parameters if parameter.default is parameter.empty)
-
-    @functools.wraps(door)
-    def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        try:
-            with np.errstate(over="raise", invalid="raise", divide="raise"):
-                return door(*args, **kwargs)
-        except FloatingPointError as error:
-            raise ValueError(f"{door.__name__}: {error}, expected {arguments} of smaller magnitude") from None
-
-    return checked
-
-
-def weights_of(function: str, weights: Any, values: Array) -> Array:
-    """Return the weights of the rows of ``values``, in their precision where they default to 1/B.
-
-    Parameters
-    ----------
-    function : str
-        The caller, named in every message.
-    weights : (B,) array or None
-        As in `notation.row_weights`.
-    values : (B, ...) array
-        What will be averaged over its rows.
-
-    Returns
-    -------
-    (B,) array
-        Σ w = 1.  A float64 1/B would turn a float32 mean into float64, and blur a longdouble one.
-    """
-    if weights is None:
-        return np.full(len(values), 1 / values.real.dtype.type(len(values)))
-    return row_weights(function, weights, len(values))
-
+from refpg.notation import (
+    Array,
+    Unrepresentable,
+    bind_shapes,
+    choice,
+    expectation,
+    overflow_is_an_error,
+    row_weights,
+    scalar,
+)
 
 # ── ratio ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -142,7 +82,7 @@ def _log_ratio_and_ratio(function: str, old: Array, new: Array) -> tuple[Array, 
         r = np.exp(log_r)
     if not (np.isfinite(log_r).all() and np.isfinite(r).all()):
         row = int(np.argmax(~(np.isfinite(log_r) & np.isfinite(r))))
-        raise ValueError(
+        raise Unrepresentable(
             f"{function}: new_log_prob - old_log_prob is {log_r[row]} in row {row} "
             f"(new_log_prob {new[row]}, old_log_prob {old[row]}), expected a difference whose exponential, "
             f"the ratio, does not overflow {r.dtype}"
@@ -195,7 +135,7 @@ def sampled_surrogate(old_log_prob: Any, new_log_prob: Any, advantages: Any, *, 
     0.5
     """
     _, r, A = _samples("sampled_surrogate", old_log_prob, new_log_prob, advantages)
-    return expectation(r * A, weights_of("sampled_surrogate", weights, r * A))
+    return expectation(r * A, row_weights("sampled_surrogate", weights, r * A))
 
 
 @overflow_is_an_error
@@ -221,7 +161,7 @@ def sampled_surrogate_gradient(old_log_prob: Any, new_log_prob: Any, advantages:
     [TRPO (14)]
     """
     _, r, A = _samples("sampled_surrogate_gradient", old_log_prob, new_log_prob, advantages)
-    gradient: Array = weights_of("sampled_surrogate_gradient", weights, r * A) * (r * A)
+    gradient: Array = row_weights("sampled_surrogate_gradient", weights, r * A) * (r * A)
     return gradient
 
 
@@ -267,7 +207,7 @@ def surrogate_improvement(log_ratio: Any, advantages: Any, *, weights: Any = Non
     function = "surrogate_improvement"
     log_r, A = bind_shapes(function, {}, log_ratio=(log_ratio, "B"), advantages=(advantages, "B"))
     rows = A * np.expm1(log_r)
-    return expectation(rows, weights_of(function, weights, rows))
+    return expectation(rows, row_weights(function, weights, rows))
 
 
 def _samples(function: str, old: Any, new: Any, advantages: Any) -> tuple[Array, Array, Array]:
@@ -394,7 +334,7 @@ def clipped_objective(
     log_r, r, A = _samples("clipped_objective", old_log_prob, new_log_prob, advantages)
     window = _window("clipped_objective", log_r, A, clip, clip_high)
     rows = _effective_ratio(r, A, window) * A
-    return expectation(rows, weights_of("clipped_objective", weights, rows))
+    return expectation(rows, row_weights("clipped_objective", weights, rows))
 
 
 @overflow_is_an_error
@@ -448,7 +388,7 @@ def clipped_objective_gradient(
     log_r, r, A = _samples("clipped_objective_gradient", old_log_prob, new_log_prob, advantages)
     window = _window("clipped_objective_gradient", log_r, A, clip, clip_high)
     rows = np.where(window.bites, 0, r) * A
-    gradient: Array = weights_of("clipped_objective_gradient", weights, rows) * rows
+    gradient: Array = row_weights("clipped_objective_gradient", weights, rows) * rows
     return gradient
 
 
@@ -501,7 +441,7 @@ def clipped_objective_subgradient(
     log_r, r, A = _samples("clipped_objective_subgradient", old_log_prob, new_log_prob, advantages)
     window = _window("clipped_objective_subgradient", log_r, A, clip, clip_high)
     rows = np.where(window.bites, 0, r) * A
-    slope = weights_of("clipped_objective_subgradient", weights, rows) * rows
+    slope = row_weights("clipped_objective_subgradient", weights, rows) * rows
     return Subgradient(
         lowest=np.where(window.at_kink & (A.real > 0), 0, slope),
         highest=np.where(window.at_kink & (A.real < 0), 0, slope),
@@ -563,7 +503,7 @@ def dual_clipped_objective(
     window = _window("dual_clipped_objective", log_r, A, clip, clip_high)
     c = scalar("dual_clipped_objective", "floor", floor, above=1)
     rows = np.where(_floored(log_r, A, c), c, _effective_ratio(r, A, window)) * A
-    return expectation(rows, weights_of("dual_clipped_objective", weights, rows))
+    return expectation(rows, row_weights("dual_clipped_objective", weights, rows))
 
 
 @overflow_is_an_error
@@ -607,7 +547,7 @@ def dual_clipped_objective_gradient(
     window = _window("dual_clipped_objective_gradient", log_r, A, clip, clip_high)
     c = scalar("dual_clipped_objective_gradient", "floor", floor, above=1)
     rows = np.where(window.bites | _floored(log_r, A, c), 0, r) * A
-    gradient: Array = weights_of("dual_clipped_objective_gradient", weights, rows) * rows
+    gradient: Array = row_weights("dual_clipped_objective_gradient", weights, rows) * rows
     return gradient
 
 
@@ -672,7 +612,7 @@ def clip_fraction(
     log_r, _, A = _samples("clip_fraction", old_log_prob, new_log_prob, advantages)
     window = _window("clip_fraction", log_r, A, clip, clip_high)
     counted = window.bites if rule == "active" else window.below | window.above
-    return expectation(counted, weights_of("clip_fraction", weights, log_r))
+    return expectation(counted, row_weights("clip_fraction", weights, log_r))
 
 
 # ── KL penalty ────────────────────────────────────────────────────────────────────────────────────
@@ -733,7 +673,7 @@ def kl_penalized_objective(
     function = "kl_penalized_objective"
     r, A, kl, beta = _penalized(function, old_log_prob, new_log_prob, advantages, kl, kl_penalty)
     rows = r * A - beta * kl
-    return expectation(rows, weights_of(function, weights, rows))
+    return expectation(rows, row_weights(function, weights, rows))
 
 
 @overflow_is_an_error
@@ -772,7 +712,7 @@ def kl_penalized_objective_gradient(
     """
     function = "kl_penalized_objective_gradient"
     r, A, kl, beta = _penalized(function, old_log_prob, new_log_prob, advantages, kl, kl_penalty)
-    w = weights_of(function, weights, r * A - kl)
+    w = row_weights(function, weights, r * A - kl)
     return KLPenalizedGradient(new_log_prob=w * (r * A), kl=-beta * w)
 
 
@@ -884,7 +824,7 @@ def value_loss(values: Any, targets: Any, *, factor: Any = 1.0, weights: Any = N
     """
     V, R, factor = _values("value_loss", values, targets, factor)
     rows = (V - R) ** 2
-    return factor * expectation(rows, weights_of("value_loss", weights, rows))
+    return factor * expectation(rows, row_weights("value_loss", weights, rows))
 
 
 @overflow_is_an_error
@@ -915,7 +855,7 @@ def value_loss_gradient(values: Any, targets: Any, *, factor: Any = 1.0, weights
     [PPO (9)]
     """
     V, R, factor = _values("value_loss_gradient", values, targets, factor)
-    gradient: Array = 2 * factor * weights_of("value_loss_gradient", weights, V - R) * (V - R)
+    gradient: Array = 2 * factor * row_weights("value_loss_gradient", weights, V - R) * (V - R)
     return gradient
 
 
@@ -990,7 +930,7 @@ def clipped_value_loss(
     function = "clipped_value_loss"
     V, clipped, R, factor = _clipped_values(function, values, old_values, targets, clip, form, factor)
     error = np.where(_larger(clipped - R, V - R) | (form == "clipped_only"), clipped - R, V - R)
-    return factor * expectation(error**2, weights_of(function, weights, error))
+    return factor * expectation(error**2, row_weights(function, weights, error))
 
 
 @overflow_is_an_error
@@ -1033,7 +973,7 @@ def clipped_value_loss_gradient(
     function = "clipped_value_loss_gradient"
     V, clipped, R, factor = _clipped_values(function, values, old_values, targets, clip, form, factor)
     constant = clipped != V if form == "clipped_only" else _larger(clipped - R, V - R)
-    gradient: Array = 2 * factor * weights_of(function, weights, V - R) * np.where(constant, 0, V - R)
+    gradient: Array = 2 * factor * row_weights(function, weights, V - R) * np.where(constant, 0, V - R)
     return gradient
 
 
@@ -1095,7 +1035,7 @@ def entropy_bonus(family: Family, phi: Any, *, weights: Any = None) -> Any:
     (phi,) = bind_shapes("entropy_bonus", {}, phi=(phi, "B K"))
     family.check("entropy_bonus", phi)
     entropy = family.entropy(phi)
-    return expectation(entropy, weights_of("entropy_bonus", weights, entropy))
+    return expectation(entropy, row_weights("entropy_bonus", weights, entropy))
 
 
 def entropy_bonus_gradient(family: Family, phi: Any, *, weights: Any = None) -> Array:
@@ -1126,6 +1066,6 @@ def entropy_bonus_gradient(family: Family, phi: Any, *, weights: Any = None) -> 
     """
     (phi,) = bind_shapes("entropy_bonus_gradient", {}, phi=(phi, "B K"))
     family.check("entropy_bonus_gradient", phi)
-    w = weights_of("entropy_bonus_gradient", weights, phi)
+    w = row_weights("entropy_bonus_gradient", weights, phi)
     gradient: Array = w[:, np.newaxis] * family.entropy_gradient(phi)
     return gradient

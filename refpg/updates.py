@@ -28,7 +28,16 @@ from refpg.geometry import (
     mean_kl,
 )
 from refpg.network import Network
-from refpg.notation import Array, bind_shapes, choice, count, row_weights, scalar
+from refpg.notation import (
+    Array,
+    Unrepresentable,
+    bind_shapes,
+    choice,
+    count,
+    finite_results,
+    row_weights,
+    scalar,
+)
 from refpg.policy import Batch, Policy, linearize, log_prob_vjp, log_ratio
 from refpg.solvers import (
     CGResult,
@@ -69,9 +78,9 @@ class NaturalGradient(NamedTuple):
 class NaturalGradientStep(NamedTuple):
     """What a natural-gradient step did.
 
-    Fields: ``step`` (P,), θ' − θ; ``direction`` (P,), x; ``step_length`` β; ``multiplier`` λ* = 1/β of the
-    trust-region constraint; ``expected_improvement`` gᵀs; ``quadratic_kl`` ½sᵀ(F + λI)s; ``kkt_residual``
-    ‖g − λ*(F + λI)s‖/‖g‖; ``ending``.
+    Fields: ``step`` (P,), θ' − θ; ``direction`` (P,), x; ``step_length`` β; ``multiplier`` λ* = 1/β of the trust-region
+    constraint, 0 where it does not bind; ``expected_improvement`` gᵀs; ``quadratic_kl`` ½sᵀ(F + λI)s;
+    ``kkt_residual`` ‖g − λ*(F + λI)s‖/‖g‖; ``ending``.
     """
 
     step: Array
@@ -85,7 +94,10 @@ class NaturalGradientStep(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """One candidate of a line search: its ``scale``, ``improvement`` of the surrogate and mean ``kl``."""
+    """One candidate of a line search: its ``scale``, ``improvement`` of the surrogate and mean ``kl``.
+
+    Where one of them overflows the candidate is rejected, with improvement NaN and KL ∞.
+    """
 
     scale: float
     improvement: float
@@ -159,6 +171,7 @@ class PPOUpdate(NamedTuple):
     objectives: tuple[PPOObjective, ...]
 
 
+@finite_results
 def surrogate_gradient(policy: Policy, theta: Any, batch: Batch) -> Array:
     """Return the gradient of the surrogate at θ = θ_old, the policy gradient.
 
@@ -190,7 +203,7 @@ def surrogate_gradient(policy: Policy, theta: Any, batch: Batch) -> Array:
     [TRPO (14)], [PPO (1)]
     """
     (advantages,) = bind_shapes("surrogate_gradient", {}, advantages=(batch.advantages, "B"))
-    w = row_weights("surrogate_gradient", batch.weights, len(advantages))
+    w = row_weights("surrogate_gradient", batch.weights, advantages)
     return log_prob_vjp(policy, theta, batch.observations, batch.actions, w * advantages)
 
 
@@ -275,6 +288,7 @@ def natural_gradient(
     return NaturalGradient(solve_rows(G, g, damping), None, None)
 
 
+@finite_results
 def step_length(direction: Any, product: Any, max_kl: float) -> float:
     """Return the factor that brings a direction to the edge of the quadratic trust region.
 
@@ -323,6 +337,7 @@ def step_length(direction: Any, product: Any, max_kl: float) -> float:
     return float(np.sqrt(2 * max_kl / curvature))
 
 
+@finite_results
 def expected_improvement(gradient: Any, step: Any) -> float:
     """Return the first-order change of the objective along a step, gᵀs.
 
@@ -356,6 +371,7 @@ def expected_improvement(gradient: Any, step: Any) -> float:
     return float(g @ s)
 
 
+@finite_results
 def natural_gradient_step(
     policy: Policy,
     theta: Any,
@@ -426,7 +442,7 @@ def natural_gradient_step(
     Hx = H.matvec(direction)
     if not g.any() or direction @ Hx <= 0:
         ending = Ending.NON_POSITIVE_CURVATURE if g.any() else Ending.ZERO_GRADIENT
-        return theta.copy(), NaturalGradientStep(np.zeros_like(theta), direction, 0.0, np.inf, 0.0, 0.0, 0.0, ending)
+        return theta.copy(), NaturalGradientStep(np.zeros_like(theta), direction, 0.0, 0.0, 0.0, 0.0, 0.0, ending)
 
     beta = step_length(direction, Hx, max_kl)
     s = beta * direction
@@ -442,6 +458,7 @@ def natural_gradient_step(
     )
 
 
+@finite_results
 def trust_region_line_search(
     policy: Policy,
     theta: Any,
@@ -499,16 +516,20 @@ def trust_region_line_search(
     name = "trust_region_line_search"
     theta, s = bind_shapes(name, policy.sizes, theta=(theta, "P"), full_step=(full_step, "P"))
     (advantages,) = bind_shapes(name, {}, advantages=(batch.advantages, "B"))
-    w = row_weights(name, batch.weights, len(advantages))
+    w = row_weights(name, batch.weights, advantages)
     max_kl = scalar(name, "max_kl", max_kl, above=0)
     choice(name, "accept", accept, ACCEPTANCE)
     choice(name, "direction", direction, DIRECTIONS)
 
     def trial(scale: float) -> tuple[bool, Trial]:
         candidate = theta + scale * s
-        kl = float(mean_kl(policy, theta, candidate, batch.observations, weights=w, direction=direction))
-        log_r = log_ratio(policy, theta, candidate, batch.observations, batch.actions)
-        improvement = float(surrogate.surrogate_improvement(log_r, advantages, weights=w))
+        try:
+            kl = float(mean_kl(policy, theta, candidate, batch.observations, weights=w, direction=direction))
+            log_r = log_ratio(policy, theta, candidate, batch.observations, batch.actions)
+            improvement = float(surrogate.surrogate_improvement(log_r, advantages, weights=w))
+        except Unrepresentable:
+            # So far outside any trust region that its KL or a ratio overflows: a rejected candidate like others.
+            return False, Trial(scale, np.nan, np.inf)
         if accept == "improves_and_1.5_kl":
             accepted = improvement >= 0 and kl <= 1.5 * max_kl
         elif accept == "improves_and_kl_strict":
@@ -527,6 +548,7 @@ def trust_region_line_search(
     return theta + search.scale * s, LineSearch(search.accepted, ending, search.tried)
 
 
+@finite_results
 def trpo_step(
     policy: Policy,
     theta: Any,
@@ -619,6 +641,7 @@ def trpo_step(
     return new, TRPOStep(search.accepted, search.ending, s, beta, g, expected_improvement(g, s), cg, search.trials)
 
 
+@finite_results
 def ppo_objective(
     policy: Policy,
     theta: Any,
@@ -700,7 +723,7 @@ def ppo_objective(
     old, advantages = bind_shapes(
         name, {"B": len(at.phi)}, old_log_prob=(batch.old_log_prob, "B"), advantages=(batch.advantages, "B")
     )
-    w = row_weights(name, batch.weights, len(at.phi))
+    w = row_weights(name, batch.weights, at.phi)
     new = policy.family.log_prob(at.phi, action)
     clipped = float(surrogate.clipped_objective(old, new, advantages, clip, weights=w))
     d_new = surrogate.clipped_objective_gradient(old, new, advantages, clip, weights=w)
@@ -745,6 +768,7 @@ def _value_term(
     return at, loss, surrogate.value_loss_gradient(values, targets, factor=factor, weights=w)
 
 
+@finite_results
 def adam_step(
     theta: Any,
     gradient: Any,
@@ -861,6 +885,7 @@ def minibatch_order(generator: np.random.Generator, *, rows: int, size: int, epo
     return [np.split(generator.permutation(rows), cuts) for _ in range(epochs)]
 
 
+@finite_results
 def ppo_update(
     policy: Policy,
     theta: Any,

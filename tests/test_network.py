@@ -100,8 +100,8 @@ AREA = {
     "silu": _softplus,
     "gelu": lambda z: z * mpmath.erfc(-z / mpmath.sqrt(2)) / 2 + mpmath.npdf(z),
 }
-POINTS = np.array([0.0, 1e-8, 0.3, 1.2784645427610738, 2.4, 5.0, 30.1, 300.7])  # 1.278…: the minimum of silu
-CHANGES = np.array([1e-100, 1e-16, 1e-6, 0.05, 0.4, 0.6, 1.7, 8.3, 51.3, 800.7, 1e9])
+POINTS = np.array([0.0, 1e-8, 0.3, 1.2784645427610738, 2.4, 5.0, 7.7, 30.1, 300.7])  # 1.278…: the minimum of silu
+CHANGES = np.array([1e-100, 1e-16, 1e-6, 0.05, 0.13, 0.4, 0.6, 1.7, 8.3, 51.3, 800.7, 1e9])
 every_activation = pytest.mark.parametrize("name", list(EXACT))
 
 
@@ -133,7 +133,7 @@ def test_activations_and_their_derivatives_agree_with_mpmath(name, order, field)
 
 @every_activation
 def test_the_change_of_an_activation_keeps_its_digits_at_every_size(name):
-    # The bound of the module's docstring; m is the distance of the segment from 0.
+    # The bound of the module's docstring; m is the distance of the segment from 0 in a tail, for tanh on both sides.
     Z, D = np.meshgrid(points(name), np.concatenate([-CHANGES, CHANGES]))
     computed = ACTIVATIONS[name].change(Z, D)
     with mpmath.workdps(400):  # 361 digits for dz = 1e-100 at a slope of 1e-261
@@ -141,10 +141,22 @@ def test_the_change_of_an_activation_keeps_its_digits_at_every_size(name):
             start, end = mpmath.mpf(z), mpmath.mpf(z) + mpmath.mpf(dz)
             exact = EXACT[name](end) - EXACT[name](start)
             area = abs(AREA[name](end) - AREA[name](start)) if name in AREA else 0
-            m = min(abs(start), abs(end)) if start * end > 0 else 0
+            in_tail = max(start, end) < 0 or (name == "tanh" and min(start, end) > 0)
+            m = min(abs(start), abs(end)) if in_tail else 0
             growth = 1 + (m**2 if name == "gelu" else m)
             bound = 8 * U * growth * (abs(exact) + area) + 1e-300  # below that is underflow
             assert abs(change - exact) <= bound, (z, dz, change)
+
+
+@pytest.mark.parametrize("name", ["elu", "silu", "softplus", "gelu"])
+def test_a_walk_in_from_far_out_ends_at_the_value(name):
+    # σ(−10⁶) is its limit, −1 or 0, to within 1e-300, so the change is σ(1) less that, both ways.
+    # The tolerance is the docstring's, with m = 0 and ∫ w/σ(1) <= 1.8 for silu and 1.3 for gelu.
+    activation = ACTIVATIONS[name]
+    one, far = np.ones(1), np.full(1, -1e6)
+    expected = activation.value(one) + (name == "elu")
+    np.testing.assert_allclose(activation.change(far, one - far), expected, rtol=8 * U * 3)
+    np.testing.assert_allclose(activation.change(one, far - one), -expected, rtol=8 * U * 3)
 
 
 @every_activation

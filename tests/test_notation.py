@@ -62,14 +62,14 @@ def test_integer_valued_floats_are_integers():
 
 
 def test_default_weights_are_uniform():
-    assert notation.row_weights("f", None, 8).tolist() == [0.125] * 8
+    assert notation.row_weights("f", None, np.ones(8)).tolist() == [0.125] * 8
 
 
 @pytest.mark.parametrize("rows", [3, 7, 1000])
 def test_normalised_weights_pass_in_either_precision(rows):
     for dtype in (np.float32, np.float64):
         raw = np.random.default_rng(rows).uniform(size=rows).astype(dtype)
-        notation.row_weights("f", raw / raw.sum(), rows)
+        notation.row_weights("f", raw / raw.sum(), raw)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_normalised_weights_pass_in_either_precision(rows):
 )
 def test_bad_weights_are_refused(weights, message):
     with pytest.raises(ValueError, match=rf"^f: weights .*{message}"):
-        notation.row_weights("f", weights, 2)
+        notation.row_weights("f", weights, np.ones(2))
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, "1", [1.0], None, 1j, True])

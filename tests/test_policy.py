@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from examples import MASK, POLICIES, example
 
+from refpg import notation
 from refpg import policy as policies
 from refpg.notation import bind_shapes
 
@@ -105,6 +106,19 @@ def test_bad_arguments_are_refused_by_name(name):
         policies.log_prob_vjp(case.policy, case.theta, case.x, case.actions, np.ones(2))
     with pytest.raises(ValueError, match=r"^log_ratio: x has shape .* where D = 3"):
         policies.log_ratio(case.policy, case.theta, case.theta, case.x[:, 1:], case.actions)
+
+
+def test_overflow_is_an_error_and_never_a_warning():
+    policy = policies.gaussian_policy((2, 3, 1), "identity")
+    theta = np.full(policy.network.num_parameters, 1e200)
+    for call in (
+        lambda: policies.distribution_parameters(policy, theta, [[1.0, 1.0]]),
+        lambda: policies.linearize("f", policy, theta, [[1.0, 1.0]]),
+        lambda: policies.log_prob(policy, np.append(np.zeros(13), -1000.0), [[1.0, 1.0]], [[1.0]]),
+        lambda: policies.log_ratio(policy, np.zeros_like(theta), theta, [[1.0, 1.0]], [[1.0]]),
+    ):
+        with pytest.raises(notation.Unrepresentable, match="overflows, expected .* of smaller magnitude"):
+            call()
 
 
 def test_outputs_that_do_not_fit_the_family_are_refused():

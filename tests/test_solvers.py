@@ -341,14 +341,17 @@ def test_a_null_direction_is_not_followed_although_rounding_makes_its_curvature_
     ("P", "rank", "smallest"),
     [(26, 5, 1e-2), (26, 5, 1e-5), (26, 20, 1e-2), (26, 20, 1e-5), (60, 30, 1e-5), (300, 100, 1e-2)],
 )
-def test_singular_and_consistent_systems_end_at_the_minimum_norm_solution(P, rank, smallest):
+@pytest.mark.parametrize("kind", ["generic", "rows"])
+def test_singular_and_consistent_systems_end_at_the_minimum_norm_solution(P, rank, smallest, kind):
     """tolerance = 0 and no shortage of iterations: rounding must end them before it fills the null space.
 
     Bound: backward error of √P u, times the condition number on the range; each of the stages adds as much again.
     """
     generator = np.random.default_rng(P + rank)
-    G = np.sqrt(np.geomspace(1, smallest, rank))[:, np.newaxis] * orthogonal(generator, P)[:rank]
-    b = G.T @ generator.normal(size=rank)
+    V = orthogonal(generator, P)[:rank]
+    G = np.sqrt(np.geomspace(1, smallest, rank))[:, np.newaxis] * V
+    # Generic in the range, ‖A‖‖x‖ is much larger than ‖b‖; as a combination of rows it is not.
+    b = (V if kind == "generic" else G).T @ generator.normal(size=rank)
     result = conjugate_gradient(lambda v: G.T @ (G @ v), b, iterations=3000)
     assert result.reason is CGEnding.ROUNDING_REACHED
     assert relative(result.x, solve_minimum_norm(G, b).x) <= 4 * P * U / smallest
@@ -367,6 +370,15 @@ def test_the_range_of_scales_of_b_does_not_matter():
         np.testing.assert_array_equal(scaled.betas, result.betas)
         for field in ("x", "residual_norms", "iterates", "residual"):
             np.testing.assert_array_equal(getattr(scaled, field), np.ldexp(getattr(result, field), exponent))
+
+
+@pytest.mark.parametrize("cond", [1e4, 1e8, 1e12])
+def test_ill_conditioned_definite_systems_are_solved_not_called_singular(cond):
+    """P = 2: the backward error √2 u of the ending, and as much from each of at most 10 steps, times cond."""
+    diagonal = np.array([1, 1 / cond])
+    result = conjugate_gradient(lambda v: diagonal * v, np.ones(2), iterations=10)
+    assert result.reason in (CGEnding.CONVERGED, CGEnding.ROUNDING_REACHED)
+    assert relative(result.x, np.array([1, cond])) <= 10 * np.sqrt(2) * U * cond
 
 
 def test_conditions_beyond_the_dtype_end_with_a_reason_not_with_a_warning():
@@ -734,6 +746,19 @@ def test_the_smallest_damping_that_counts_is_accepted():
     assert np.linalg.norm(solve_rows(G, b, 2e-20) - x) <= rows_bound(G, 2e-20, x)
     with pytest.raises(ValueError, match="damping"):
         solve_cholesky(G.T @ G, b, 2e-20)
+
+
+def test_what_counts_as_singular_does_not_depend_on_the_scale():
+    """cond 4 is accepted and cond 1e18 refused, whatever the unit of F."""
+    b = np.ones(2)
+    for scale in (1e-100, 1.0, 1e100):
+        for solve in (lambda s: solve_cholesky(np.diag(s**2), b, 0.0), lambda s: solve_rows(np.diag(s), b, 0.0)):
+            s = np.sqrt(scale) * np.array([1.0, 2.0])
+            np.testing.assert_allclose(solve(s), b / s**2, rtol=32 * U)  # P = 2, cond 4, a square and a root
+        with pytest.raises(ValueError, match="singular to working precision"):
+            solve_cholesky(scale * np.diag([1.0, 1e-18]), b, 0.0)
+        with pytest.raises(ValueError, match="singular to working precision"):
+            solve_rows(scale * np.diag([1.0, 1e-18]), b, 0.0)
 
 
 MATRIX, ROWS, RIGHT = np.eye(2), np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]]), np.ones(2)

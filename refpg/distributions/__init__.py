@@ -14,8 +14,7 @@ floating-point type is an error as well, never an infinity.  The fields of a rec
 φ_new − φ_old instead of φ_new, because a caller that knows it exactly loses nothing; they do not check.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
@@ -25,7 +24,7 @@ import numpy as np
 
 from refpg.distributions import bernoulli, categorical, gaussian, squashed
 from refpg.distributions.squashed import squash, unsquash
-from refpg.notation import Array, bind_shapes, count
+from refpg.notation import Array, bind_shapes, count, overflow_is_an_error
 
 __all__ = [
     "BERNOULLI",
@@ -318,19 +317,6 @@ def _multi_rows(sizes: tuple[int, ...], index: Any) -> Family:
     return multi_categorical(sizes)
 
 
-@contextmanager
-def _representable(function: str) -> Iterator[None]:
-    """Turn an overflow into a ValueError: a result is right or absent, never infinite."""
-    try:
-        with np.errstate(over="raise", invalid="raise", divide="raise", under="ignore"):
-            yield
-    except FloatingPointError as error:
-        raise ValueError(
-            f"{function}: phi is so extreme that the result leaves the range of floating point ({error}), "
-            "expected parameters whose result is finite"
-        ) from None
-
-
 def _checked(function: str, family: Family, phi: Array) -> Array:
     (phi,) = bind_shapes(function, {}, phi=(phi, "B K"))
     family.check(function, phi)
@@ -341,10 +327,10 @@ def _checked_pair(function: str, family: Family, phi_old: Array, phi_new: Array)
     """Return φ_old and Δ = φ_new − φ_old."""
     phi_old, phi_new = bind_shapes(function, {}, phi_old=(phi_old, "B K"), phi_new=(phi_new, "B K"))
     family.check(function, phi_old)
-    with _representable(function):
-        return phi_old, phi_new - phi_old
+    return phi_old, phi_new - phi_old
 
 
+@overflow_is_an_error
 def log_prob(family: Family, phi: Array, action: Array) -> Array:
     """Return the log-probability of the actions, one per row.
 
@@ -388,10 +374,10 @@ def log_prob(family: Family, phi: Array, action: Array) -> Array:
     """
     phi = _checked("log_prob", family, phi)
     action = family.check_action("log_prob", phi, action)
-    with _representable("log_prob"):
-        return family.log_prob(phi, action)
+    return family.log_prob(phi, action)
 
 
+@overflow_is_an_error
 def score(family: Family, phi: Array, action: Array) -> Array:
     """Return the score, the gradient of the log-probability in the parameters of the distribution.
 
@@ -430,10 +416,10 @@ def score(family: Family, phi: Array, action: Array) -> Array:
     """
     phi = _checked("score", family, phi)
     action = family.check_action("score", phi, action)
-    with _representable("score"):
-        return family.score(phi, action)
+    return family.score(phi, action)
 
 
+@overflow_is_an_error
 def entropy(family: Family, phi: Array) -> Array:
     """Return the entropy, one per row.
 
@@ -474,10 +460,10 @@ def entropy(family: Family, phi: Array) -> Array:
     array([2.])
     """
     phi = _checked("entropy", family, phi)
-    with _representable("entropy"):
-        return family.entropy(phi)
+    return family.entropy(phi)
 
 
+@overflow_is_an_error
 def entropy_gradient(family: Family, phi: Array) -> Array:
     """Return the gradient of the entropy with respect to the parameters of the distribution.
 
@@ -509,10 +495,10 @@ def entropy_gradient(family: Family, phi: Array) -> Array:
     array([[0., 1.]])
     """
     phi = _checked("entropy_gradient", family, phi)
-    with _representable("entropy_gradient"):
-        return family.entropy_gradient(phi)
+    return family.entropy_gradient(phi)
 
 
+@overflow_is_an_error
 def kl(family: Family, phi_old: Array, phi_new: Array) -> Array:
     """Return the Kullback–Leibler divergence from the old to the new distribution, one per row.
 
@@ -557,10 +543,10 @@ def kl(family: Family, phi_old: Array, phi_new: Array) -> Array:
     array([2.])
     """
     phi_old, change = _checked_pair("kl", family, phi_old, phi_new)
-    with _representable("kl"):
-        return family.kl(phi_old, change)
+    return family.kl(phi_old, change)
 
 
+@overflow_is_an_error
 def log_ratio(family: Family, phi_old: Array, phi_new: Array, action: Array) -> Array:
     """Return the log of the probability ratio of the actions, one per row.
 
@@ -601,10 +587,10 @@ def log_ratio(family: Family, phi_old: Array, phi_new: Array, action: Array) -> 
     """
     phi_old, change = _checked_pair("log_ratio", family, phi_old, phi_new)
     action = family.check_action("log_ratio", phi_old, action)
-    with _representable("log_ratio"):
-        return family.log_ratio(phi_old, change, action)
+    return family.log_ratio(phi_old, change, action)
 
 
+@overflow_is_an_error
 def kl_gradient(family: Family, phi_old: Array, phi_new: Array) -> Array:
     """Return the gradient of KL(old ‖ new) with respect to the parameters of the new distribution.
 
@@ -642,10 +628,10 @@ def kl_gradient(family: Family, phi_old: Array, phi_new: Array) -> Array:
     array([[ 0.25, -0.25]])
     """
     phi_old, change = _checked_pair("kl_gradient", family, phi_old, phi_new)
-    with _representable("kl_gradient"):
-        return family.kl_gradient(phi_old, change)
+    return family.kl_gradient(phi_old, change)
 
 
+@overflow_is_an_error
 def fisher(family: Family, phi: Array) -> Array:
     """Return the Fisher matrix of the parameters of the distribution, one per row.
 
@@ -687,10 +673,10 @@ def fisher(family: Family, phi: Array) -> Array:
             [-0.25,  0.25]]])
     """
     phi = _checked("fisher", family, phi)
-    with _representable("fisher"):
-        return family.fisher(phi)
+    return family.fisher(phi)
 
 
+@overflow_is_an_error
 def fisher_product(family: Family, phi: Array, v: Array) -> Array:
     """Return the Fisher matrix of the parameters of the distribution times a vector, row by row.
 
@@ -729,10 +715,10 @@ def fisher_product(family: Family, phi: Array, v: Array) -> Array:
     """
     phi = _checked("fisher_product", family, phi)
     (v,) = bind_shapes("fisher_product", {"B": phi.shape[0], "K": phi.shape[1]}, v=(v, "B K"))
-    with _representable("fisher_product"):
-        return family.fisher_product(phi, v)
+    return family.fisher_product(phi, v)
 
 
+@overflow_is_an_error
 def sample(family: Family, phi: Array, generator: np.random.Generator) -> Array:
     """Draw one action per row.
 
@@ -771,5 +757,4 @@ def sample(family: Family, phi: Array, generator: np.random.Generator) -> Array:
         raise ValueError(f"sample: phi has dtype {phi.dtype}, expected real numbers")
     if not isinstance(generator, np.random.Generator):
         raise ValueError(f"sample: generator is {generator!r}, expected a numpy.random.Generator")
-    with _representable("sample"):
-        return family.sample(phi, generator)
+    return family.sample(phi, generator)

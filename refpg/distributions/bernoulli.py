@@ -9,9 +9,6 @@ Each dimension is the categorical distribution with logits (0, z).  Functions he
 record `refpg.distributions.Family` and do not validate.
 """
 
-# mypy: disable-error-code="no-any-return"
-# The product of two NDArray[Any] is Any to mypy; every other check is on.
-
 from typing import Any
 
 import numpy as np

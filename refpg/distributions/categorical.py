@@ -13,9 +13,6 @@ number, and not seen. Functions here are the fields of the record `refpg.distrib
 validate.
 """
 
-# mypy: disable-error-code="no-any-return"
-# The product of two NDArray[Any] is Any to mypy; every other check is on.
-
 from typing import Any
 
 import numpy as np

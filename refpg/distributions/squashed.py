@@ -10,9 +10,6 @@ depend on φ, so score, ratio, KL and Fisher matrix are those of the Gaussian; o
 differ.
 """
 
-# mypy: disable-error-code="no-any-return"
-# The product of two NDArray[Any] is Any to mypy; every other check is on.
-
 import math
 from collections.abc import Callable
 

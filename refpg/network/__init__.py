@@ -8,8 +8,8 @@
 
 This is the only chapter in which θ has layers; everywhere else it is one flat vector of P numbers, laid out
 as (W₁, b₁, …, W_L, b_L, free) with each W_l (in, out) row by row.  The rest of the package needs of a
-network: φ, the products J v and Jᵀ φ̄, for exact methods J itself or J Jᵀ, and for Hessians the curvature Σ
-φ̄ ∇²φ v.
+network: φ, the products J v and Jᵀ φ̄, for exact methods J itself or J Jᵀ, and for Hessians the curvature
+Σ φ̄ ∇²φ v.
 
 * `layout`: `Network`, `flatten`, `unflatten`, `initial_parameters`;
 * `activations`: each σ with σ', σ'' and its exact change;

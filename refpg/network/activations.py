@@ -8,14 +8,15 @@
     change(z, dz)  σ(z + dz) − σ(z), without subtracting two nearly equal numbers
 
 ``change`` is what lets a tiny step of the parameters be followed through a network to full relative accuracy,
-and a huge one without overflow.  With u the unit roundoff and m the distance from 0 of the segment between z
-and z + dz, its error is at most
+and a huge one without overflow.  With u the unit roundoff its error is at most
 
-* 8 u (1 + m) |change| for tanh, relu, identity, elu and softplus: the factor m is owed by an exponential
-  whose argument z + dz is rounded;
+* 8 u (1 + m) |change| for tanh, relu, identity, elu and softplus;
 * 8 u (1 + m) (|change| + |∫ w|) for silu and 8 u (1 + m²) (|change| + |∫ w|) for gelu, which are z w(z) with
   w the logistic and the normal distribution function: they have a minimum, near which the change itself
-  cancels.  The integral is over the segment.
+  cancels.  The integral runs from z to z + dz.
+
+m is the distance of the segment from z to z + dz to 0 where it lies in a tail in which σ' vanishes (the left one;
+for tanh either), else 0: there the argument z + dz of an exponential is rounded.
 
 All functions are element-wise, keep the dtype, and are analytic next to the real axis wherever σ is, so that
 complex arguments give complex-step derivatives: branches are decided by the real part, and |z| means ±z.

@@ -230,8 +230,14 @@ def initial_parameters(
     ValueError
         If the network is impossible or a scale is negative.
 
-    Notes ----- Convention: Libraries differ in the scales (√2 for hidden layers and 0.01 for the policy's
-    last one are common); none is hidden here, and the defaults scale nothing.
+    Notes
+    -----
+    Convention: libraries differ in the scales (√2 for hidden layers and 0.01 for the policy's last one are common);
+    none is hidden here, and the defaults scale nothing.
+
+    References
+    ----------
+    [Saxe]
 
     Examples
     --------

@@ -20,11 +20,12 @@ import numpy as np
 
 from refpg.network.activations import ACTIVATIONS
 from refpg.network.layout import Network, check_network, split
-from refpg.notation import ROWS_PER_BLOCK, Array, bind_shapes
+from refpg.notation import ROWS_PER_BLOCK, Array, Unrepresentable, bind_shapes, finite_results
 
 Layers = list[tuple[Array, Array]]
 
 
+@finite_results
 def forward(net: Network, theta: Array, x: Array) -> Array:
     """Return the parameters of the action distribution, one row per observation.
 
@@ -68,6 +69,7 @@ def forward(net: Network, theta: Array, x: Array) -> Array:
     return _with_free(np.concatenate(outputs), free)
 
 
+@finite_results
 def forward_change(net: Network, theta: Array, theta_change: Array, x: Array) -> tuple[Array, Array]:
     """Return φ and its exact change when θ is changed, to full relative accuracy however small the change.
 
@@ -121,6 +123,7 @@ def forward_change(net: Network, theta: Array, theta_change: Array, x: Array) ->
     return phi, phi_change
 
 
+@finite_results
 def linearize(net: Network, theta: Array, x: Array) -> "Linearization":
     """Return φ and the linear map J = ∂φ/∂θ at θ, from one forward pass.
 
@@ -161,7 +164,10 @@ def linearize(net: Network, theta: Array, x: Array) -> "Linearization":
     (array([[7.]]), array([[3.]]), array([3., 1.]))
     """
     theta, x = _bind("linearize", net, theta, x)
-    return _linearize(net, theta, x)
+    at = _linearize(net, theta, x)
+    if not np.isfinite(at.phi).all():
+        raise Unrepresentable("linearize: the result overflows, expected theta, x of smaller magnitude")
+    return at
 
 
 @dataclass(frozen=True)
@@ -424,6 +430,7 @@ class Linearization:
         return np.concatenate(leaves[::-1])
 
 
+@finite_results
 def jvp(net: Network, theta: Array, x: Array, v: Array) -> Array:
     """Return J v, the derivative of φ along v.
 
@@ -468,6 +475,7 @@ def jvp(net: Network, theta: Array, x: Array, v: Array) -> Array:
     return _linearize(net, theta, x).jvp(v)
 
 
+@finite_results
 def vjp(net: Network, theta: Array, x: Array, phi_bar: Array) -> Array:
     """Return Jᵀ φ̄, the gradient of ⟨φ̄, φ(θ)⟩ with respect to θ.
 
@@ -512,6 +520,7 @@ def vjp(net: Network, theta: Array, x: Array, phi_bar: Array) -> Array:
     return _linearize(net, theta, x).vjp(phi_bar)
 
 
+@finite_results
 def jacobian(net: Network, theta: Array, x: Array) -> Array:
     """Return J = ∂φ/∂θ, one matrix per row.
 
@@ -553,9 +562,7 @@ def jacobian(net: Network, theta: Array, x: Array) -> Array:
     return _linearize(net, theta, x).jacobian()
 
 
-def _bind(
-    function: str, net: Network, theta: Array, x: Array, **more: tuple[Array, str]
-) -> tuple[Array, ...]:
+def _bind(function: str, net: Network, theta: Array, x: Array, **more: tuple[Array, str]) -> tuple[Array, ...]:
     """Check the arguments of a door against the network and each other."""
     check_network(function, net)
     sizes = {"P": net.num_parameters, "D": net.sizes[0], "K": net.num_outputs}
