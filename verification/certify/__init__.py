@@ -1,0 +1,1 @@
+"""The certifier: published values enclosed by balls, wrong answers of known mistakes, measured amplification."""

@@ -1,0 +1,1 @@
+"""The definition of every operation, evaluated in balls; one module per profile."""

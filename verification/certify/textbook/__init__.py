@@ -1,0 +1,1 @@
+"""Ordinary NumPy code for every operation, as a practitioner writes it; one module per profile."""
