@@ -1,0 +1,304 @@
+"""The command line: ``refpg check``, ``refpg ops``, ``refpg show``, ``refpg explain``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import refpg
+from refpg.conformance import report
+from refpg.conformance.adapters import TargetCrash, UsageError, bundled, nearest
+from refpg.conformance.ops import OPS, PROFILES, Op, contract
+from refpg.conformance.run import HARNESS, USAGE, check, ops_of
+from refpg.conformance.tolerance import tolerances
+from refpg.conformance.vectors import Case, VectorError, Vectors, load
+
+_PROFILE_HELP = f"{', '.join(PROFILES)}; repeatable"
+_EXIT_CODES = """exit codes: 0 all executed cases conform · 1 a mismatch · 2 usage or an unknown name ·
+            3 an error of the harness (a crash, an invalid answer, damaged vectors) · 4 nothing was executed"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments, without the program's name; those of the process unless given.
+
+    Returns
+    -------
+    int
+        0 all conform · 1 mismatch · 2 usage · 3 harness · 4 nothing executed.
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        return code
+    except UsageError as error:
+        print(f"refpg: {error}", file=sys.stderr)
+        return USAGE
+    except (TargetCrash, VectorError) as error:
+        print(f"refpg: {error}", file=sys.stderr)
+        return HARNESS
+    except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="refpg", description="The ground truth for policy-gradient mathematics, and a judge that knows it."
+    )
+    parser.add_argument("--version", action="version", version=f"refpg {refpg.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser(
+        "check",
+        help="judge an implementation by the certified vectors",
+        description="Judge an implementation by the certified vectors; refpg itself if no target is given.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument(
+        "target",
+        nargs="?",
+        metavar="TARGET",
+        help="my_impl.py, package.module, either with :Object, or a bundled adapter"
+        + (f" ({', '.join(bundled())})" if bundled() else ""),
+    )
+    command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
+    command.add_argument("--only", default="", metavar="GLOB", help="ops or case ids, e.g. 'kl*' or 'gae/*'")
+    command.add_argument("--dtype", metavar="D", help="judge by this precision, e.g. float32")
+    command.add_argument(
+        "--stability", action="store_true", help="also the cases that ask for digits ordinary correct code has not"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="write the report as JSON lines")
+    command.add_argument("--md", type=Path, metavar="FILE", help="write the report as Markdown")
+    command.set_defaults(run=_check)
+
+    command = commands.add_parser("ops", help="print the contract: what an adapter may implement")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
+    command.set_defaults(run=_ops)
+
+    command = commands.add_parser("show", help="print a case, ready to be reproduced")
+    command.add_argument("case", metavar="CASE", help="its id, e.g. gae/…")
+    command.add_argument("--as", dest="form", choices=("json", "python"), default="python", help="default: python")
+    command.set_defaults(run=_show)
+
+    command = commands.add_parser("explain", help="say what a known bug is, or what a case is for")
+    command.add_argument("name", metavar="BUG|CASE")
+    command.set_defaults(run=_explain)
+    return parser
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    for path in (arguments.out, arguments.md):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise UsageError(f"{path} cannot be written: there is no folder {path.parent}, or it is a folder itself")
+    run = check(
+        arguments.target,
+        profiles=arguments.profile,
+        only=arguments.only,
+        dtype=arguments.dtype,
+        stability=arguments.stability,
+        progress=_progress if sys.stderr.isatty() else None,
+    )
+    for line in report.terminal(run):
+        print(line)
+    if arguments.out is not None:
+        report.write(arguments.out, "".join(f"{line}\n" for line in report.json_lines(run)))
+    if arguments.md is not None:
+        report.write(arguments.md, report.markdown(run))
+    return run.exit_code
+
+
+def _progress(done: int, total: int) -> None:
+    filled = 30 * done // max(total, 1)
+    bar = f"\r[{'█' * filled}{'·' * (30 - filled)}] {done}/{total}"
+    sys.stderr.write(bar if done < total else f"\r{'':{len(bar)}}\r")
+    sys.stderr.flush()
+
+
+def _ops(arguments: argparse.Namespace) -> int:
+    ops = ops_of(arguments.profile)
+    if arguments.json:
+        print(json.dumps([op for op in contract() if op["name"] in ops], ensure_ascii=False, indent=1))
+        return 0
+    for profile in arguments.profile or PROFILES:
+        print(f"{profile}\n")
+        for op in ops:
+            if OPS[op].profile == profile:
+                print(_signature(OPS[op]) + "\n")
+    return 0
+
+
+def _signature(op: Op) -> str:
+    inputs = ", ".join(f"{name}: {kind}" for name, kind in op.inputs.items())
+    outputs = ", ".join(f"{name}: {kind}" for name, kind in op.outputs.items())
+    lines = [f"{op.name}({inputs})", f"→ {outputs}", f"{op.summary}  {op.source}"]
+    if op.conventions:
+        lines.append(f"conventions: {', '.join(op.conventions)}")
+    return "  " + "\n      ".join(lines)
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    case = _case(arguments.case)
+    if arguments.form == "json":
+        print(json.dumps(_plain_case(case), ensure_ascii=False, indent=1))
+    else:
+        print(_script(case))
+    return 0
+
+
+def _case(name: str) -> Case:
+    op = name.partition("/")[0]
+    if op not in OPS:
+        raise UsageError(f"there is no case {name!r}{nearest(op, OPS)}; the id of a case is op/slug")
+    vectors = load(ops=[op])
+    case = vectors.case(name)
+    if case is None:
+        ids = vectors.ids()
+        known = f"; {op} has {', '.join(ids)}" if ids else f"; this release has no case of {op}"
+        raise UsageError(f"there is no case {name!r}{nearest(name, ids)}{known}")
+    return case
+
+
+def _plain(value: Any) -> Any:
+    """Return arrays and read-only mappings as lists and dicts."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _plain_case(case: Case) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "rev": case.rev,
+        "op": case.op,
+        "title": case.title,
+        "purpose": case.purpose,
+        "stability": case.stability,
+        "reference": case.reference,
+        "dims": _plain(case.dims),
+        "inputs": _plain(case.inputs),
+        "expected": [
+            {
+                "conventions": _plain(entry.conventions),
+                "outputs": {
+                    path: {"value": leaf.value.tolist(), "radius": leaf.radius, "R": leaf.amplification.tolist()}
+                    for path, leaf in entry.outputs.items()
+                },
+            }
+            for entry in case.expected
+        ],
+        "wrong": [
+            {"bug": wrong.bug, "conventions": _plain(wrong.conventions), "outputs": _plain(wrong.outputs)}
+            for wrong in case.wrong
+        ],
+        "resolves": list(case.resolves),
+        "provenance": _plain(case.provenance),
+    }
+
+
+def _literal(value: Any, indent: int) -> str:
+    """Return a Python expression for inputs; arrays of rows one row a line."""
+    pad = " " * (indent + 4)
+    if isinstance(value, np.ndarray):
+        rows = value.tolist()
+        if value.ndim > 1:
+            rows_text = "".join(f"{pad}{row},\n" for row in rows)
+            return f"np.array([\n{rows_text}{' ' * indent}])"
+        return f"np.array({rows})"
+    if isinstance(value, Mapping):
+        items = "".join(f"{pad}{key!r}: {_literal(inner, indent + 4)},\n" for key, inner in value.items())
+        return f"{{\n{items}{' ' * indent}}}"
+    if isinstance(value, tuple):
+        items = "".join(f"{pad}{_literal(inner, indent + 4)},\n" for inner in value)
+        return f"[\n{items}{' ' * indent}]"
+    return repr(value)
+
+
+def _script(case: Case) -> str:
+    vectors = load(ops=[case.op])
+    lines = [
+        f"# {case.id}, revision {case.rev}: {case.title}",
+        f"# {case.purpose}",
+        f"# {case.reference}  dims {_plain(case.dims)}",
+        "import numpy as np",
+        "",
+        f"inputs = {_literal(case.inputs, 0)}",
+    ]
+    for entry in case.expected:
+        under = ", ".join(f"{axis} = {value}" for axis, value in entry.conventions.items()) or "the default conventions"
+        name = "certified" if entry is case.expected[0] else "another"
+        values = {path: leaf.value for path, leaf in entry.outputs.items()}
+        lines += ["", f"# Certified under {under}.", f"{name} = {_literal(values, 0)}"]
+    tolerance = tolerances(case.expected[0].outputs, "float64", vectors.policy)
+    largest = {path: f"{values.max():.2g}" for path, values in tolerance.items()}
+    defaults = {axis: vectors.axes[axis].default for axis in OPS[case.op].conventions}
+    lines += [
+        "",
+        f"# The largest tolerance in float64: {', '.join(f'{path} {value}' for path, value in largest.items())}",
+        "",
+        "from refpg.conformance.reference import answers",
+        "",
+        f"{case.op} = answers({defaults!r})[{case.op!r}]  # put your own function here",
+        f"print({case.op}(**inputs))",
+        "print(certified)",
+    ]
+    return "\n".join(lines)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    name = arguments.name
+    if "/" in name:
+        _explain_case(_case(name))
+        return 0
+    vectors = load()
+    if name not in vectors.bugs:
+        known = [*vectors.bugs, *vectors.ids()]
+        raise UsageError(f"there is no bug {name!r}{nearest(name, known)}; the id of a case is op/slug")
+    _explain_bug(name, vectors)
+    return 0
+
+
+def _explain_bug(name: str, vectors: Vectors) -> None:
+    bug = vectors.bugs[name]
+    print(f"{name}: {bug.title}")
+    for label in ("wrong", "right", "effect", "hint", "exposes", "hides"):
+        text = getattr(bug, label)
+        if text:
+            print(f"  {label:<10}{text}")
+    if bug.evidence:
+        print(f"  {'seen in':<10}{', '.join(bug.evidence)}")
+    cases = [
+        case.id for of_op in vectors.cases.values() for case in of_op if any(wrong.bug == name for wrong in case.wrong)
+    ]
+    print(f"  {'found by':<10}{', '.join(cases) or 'no case of this release'}")
+
+
+def _explain_case(case: Case) -> None:
+    print(f"{case.id}, revision {case.rev}: {case.title}")
+    print(f"  {'purpose':<10}{case.purpose}")
+    print(f"  {'equation':<10}{case.reference}  ({OPS[case.op].summary})")
+    print(f"  {'dims':<10}{', '.join(f'{letter} = {length}' for letter, length in case.dims.items())}")
+    print(f"  {'resolves':<10}{', '.join(case.resolves)}")
+    for entry in case.expected[1:]:
+        print(f"  {'also':<10}certified under {', '.join(f'{a} = {v}' for a, v in entry.conventions.items())}")
+    print(f"  {'tells':<10}{', '.join(dict.fromkeys(wrong.bug for wrong in case.wrong)) or 'no known bug'}")
+    for route in case.provenance["routes"]:
+        print(f"  {'certified':<10}{route}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
