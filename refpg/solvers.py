@@ -402,7 +402,7 @@ def solve_rows(G: Any, b: Any, damping: float, *, factorization: str = "qr") -> 
 
     Notes
     -----
-    Convention: no step of iterative refinement is taken; measured, it gains a factor of at most 2 here.
+    Convention: no step of iterative refinement is taken; measured, it gained less than a factor of 5, mostly of 2.
 
     References
     ----------
@@ -514,7 +514,7 @@ def solve_dual(G: Any, b: Any, damping: float, gram: Any = None) -> Array:
     return x + push_through(r)
 
 
-def solve_minimum_norm(G: Any, b: Any, *, rcond: float = 1e-12) -> MinimumNorm:
+def solve_minimum_norm(G: Any, b: Any, *, rcond: float | None = None) -> MinimumNorm:
     """Solve the undamped, possibly singular system: the least-squares solution of smallest norm.
 
     ::
@@ -536,9 +536,10 @@ def solve_minimum_norm(G: Any, b: Any, *, rcond: float = 1e-12) -> MinimumNorm:
         Rows with F = GᵀG, weights included.  float32 or float64.
     b : (P,) array
         The right-hand side.
-    rcond : float
+    rcond : float, optional
         Relative to the largest singular value of *G*; its square is relative to the largest eigenvalue of F.
-        At least the machine epsilon of the dtype: float32 cannot use the default.
+        2¹² machine epsilons unless given, 9e-13 in float64: the rounding of a singular value that is exactly 0
+        stays below it in matrices of a few thousand rows.  At least one machine epsilon.
 
     Returns
     -------
@@ -565,7 +566,8 @@ def solve_minimum_norm(G: Any, b: Any, *, rcond: float = 1e-12) -> MinimumNorm:
     """
     function = "solve_minimum_norm"
     G, b = _single_or_double(function, G=(G, "N P"), b=(b, "P"))
-    rcond = scalar(function, "rcond", rcond, least=float(np.finfo(G.dtype).eps), below=1)
+    epsilon = float(np.finfo(G.dtype).eps)
+    rcond = scalar(function, "rcond", 2**12 * epsilon if rcond is None else rcond, least=epsilon, below=1)
 
     _, S, Vt = scipy.linalg.svd(G, full_matrices=False, check_finite=False)
     rank = int(np.count_nonzero(rcond * S.max() < S))

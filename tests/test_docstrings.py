@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -113,3 +114,13 @@ def test_every_citation_resolves():
             continue
         assert tag in SOURCES, f"[{tag}{place}]"
         assert where.fullmatch(place), f"[{tag}{place}]"
+
+
+@pytest.mark.parametrize("page", ["README.md", "verification/README.md"])
+def test_the_pages_name_functions_that_exist(page):
+    text = (Path(__file__).parent.parent / page).read_text()
+    names = set(re.findall(r"`(?:refpg\.)?([a-z_]+)\.([a-z_]+)`", text))
+    named = [(chapter, function) for chapter, function in names if chapter in refpg.CHAPTERS]
+    assert len(named) > 10
+    for chapter, function in named:
+        assert hasattr(importlib.import_module(f"refpg.{chapter}"), function), f"{chapter}.{function}"

@@ -794,7 +794,7 @@ MATRIX, ROWS, RIGHT = np.eye(2), np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]]),
         (lambda: solve_minimum_norm(ROWS, RIGHT, rcond=0.0), "rcond is 0.0, expected a number >= 2.2"),
         (lambda: solve_minimum_norm(ROWS, RIGHT, rcond=1.0), "solve_minimum_norm: rcond is 1.0"),
         (
-            lambda: solve_minimum_norm(ROWS.astype(np.float32), RIGHT.astype(np.float32)),
+            lambda: solve_minimum_norm(ROWS.astype(np.float32), RIGHT.astype(np.float32), rcond=1e-12),
             "solve_minimum_norm: rcond is 1e-12, expected a number >= 1.19",
         ),
     ],
@@ -845,9 +845,10 @@ def test_float32_stays_float32():
     for form, solve in forms(G).items():
         assert solve(b, 0.01).dtype == np.float32, form
         assert relative(solve(b, 0.01), x) <= 4 * 6 * 19 * 2.0**-24 * 101
-    solution = solve_minimum_norm(G, b, rcond=1e-5)
+    solution = solve_minimum_norm(G, b)
     assert solution.x.dtype == np.float32
     assert solution.rank == 6
+    assert solve_minimum_norm(np.diag([1.0, 2.0**-12]).astype(np.float32), np.ones(2, np.float32)).rank == 1
 
 
 def test_repeated_calls_agree_bit_for_bit():
