@@ -1,6 +1,7 @@
 """The command line: ``refpg check``, ``refpg ops``, ``refpg show``, ``refpg explain``."""
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         report.write(arguments.out, "".join(f"{line}\n" for line in report.json_lines(run)))
     if arguments.md is not None:
-        report.write(arguments.md, report.markdown(run))
+        report.write(arguments.md, report.markdown(run, datetime.date.today().isoformat()))
     return run.exit_code
 
 

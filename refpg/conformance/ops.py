@@ -11,10 +11,10 @@ A type is a kind followed by shape letters in brackets; equal letters are equal 
     parameters    {"layers": [{"W", "b"}, ...]} and "log_std" where the policy has one: θ, or a vector shaped like it
 
 A hidden layer is ``activation(h @ W + b)``, gelu in its erf form; the last layer is affine; its outputs are logits
-(categorical) or means (Gaussian).  Where an output is a matrix over parameters, P runs over the layers in order, W row
-by row and then b, and ``log_std`` last.  Objectives are maximised, losses minimised.  A mean is over rows, each
-weighing 1/B.  The certified values belong to the conventions named; their axes are explained in ``data/conventions.json``, and
-an implementation declares its own.
+(categorical) or means (Gaussian).  Where an output is a matrix over parameters, P runs over the layers in order, W
+row by row and then b, and ``log_std`` last.  Objectives are maximised, losses minimised.  A mean is over rows, each
+weighing 1/B.  The certified values belong to the conventions named; their axes are explained in
+``data/conventions.json``, and an implementation declares its own.
 """
 
 from typing import Any, NamedTuple

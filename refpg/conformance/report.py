@@ -21,7 +21,7 @@ import scipy
 import refpg
 from refpg.conformance.consequences import CONSEQUENCE
 from refpg.conformance.diagnosis import Diagnosis
-from refpg.conformance.ops import OPS
+from refpg.conformance.ops import OPS, PROFILES
 from refpg.conformance.run import Run
 from refpg.conformance.vectors import Case
 from refpg.conformance.verdicts import EXECUTED, Comparison, Outcome, Verdict
@@ -30,6 +30,7 @@ SCHEMA = 1
 _MARGIN = 11
 _NAME = 62
 _WIDTH = 95
+_UNDECLARED_SHOWN = 6
 
 # What several answers have in common: ("bug", its id) or ("convention", what to declare).
 _Cause = tuple[str, str]
@@ -202,19 +203,32 @@ def read_json_lines(text: str) -> list[dict[str, Any]]:
     return lines
 
 
-def markdown(run: Run) -> str:
-    """Return the report as a page: the summary, a table by op, and each mismatch as in the terminal.
+def markdown(run: Run, date: str) -> str:
+    """Return the report as a page: how it came about, the summary, a table by op, and each mismatch as in the terminal.
 
     Parameters
     ----------
     run : Run
         A finished check.
+    date : str
+        The day of the run, ISO 8601.
 
     Returns
     -------
     str
     """
-    lines = [f"# {_named(run)} against refpg vectors {run.vectors.release}", "", summary(run), ""]
+    command = "refpg check" if run.adapter.under is not None else f"refpg check {run.adapter.target}"
+    profiles = "" if run.profiles == PROFILES else f", profiles {', '.join(run.profiles)}"
+    only = f", only {run.only}" if run.only else ""
+    lines = [
+        f"# {_named(run)} against refpg vectors {run.vectors.release}",
+        "",
+        f"`{command}`{profiles}{only} on {date}: refpg {refpg.__version__}, Python {platform.python_version()}, "
+        f"NumPy {np.__version__}, SciPy {scipy.__version__}.",
+        "",
+        summary(run),
+        "",
+    ]
     lines += [f"* {note}" for note in run.adapter.notes] + [""] * bool(run.adapter.notes)
     lines += ["| op | conform | worst × tolerance | otherwise |", "|---|---|---|---|"]
     for op in dict.fromkeys(outcome.op for outcome in run.outcomes):
@@ -354,9 +368,13 @@ def _not_executed(run: Run) -> Iterator[str]:
     ):
         of_verdict = [outcome for outcome in run.outcomes if outcome.verdict is verdict]
         for message in dict.fromkeys(outcome.message for outcome in of_verdict):
-            ops = [outcome.op for outcome in of_verdict if outcome.message == message]
-            yield f"{verdict.value + ' ':<{_MARGIN}}{_plural(len(ops), 'case')}: {message}"
-            yield from _wrapped("", ", ".join(dict.fromkeys(ops)))
+            cases = [outcome.op for outcome in of_verdict if outcome.message == message]
+            yield f"{verdict.value + ' ':<{_MARGIN}}{_plural(len(cases), 'case')}: {message}"
+            ops = list(dict.fromkeys(cases))
+            rest = len(ops) - _UNDECLARED_SHOWN
+            if verdict is Verdict.UNDECLARED and rest > 0:
+                ops = [*ops[:_UNDECLARED_SHOWN], f"… and {rest} more (`refpg ops` lists them all)"]
+            yield from _wrapped("", ", ".join(ops))
     if run.without_vectors:
         more = f" and {len(run.without_vectors) - 6} more" if len(run.without_vectors) > 6 else ""
         yield f"{'NO VECTORS':<{_MARGIN}}{', '.join(run.without_vectors[:6])}{more}"

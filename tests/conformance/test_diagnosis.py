@@ -336,7 +336,7 @@ def test_a_step_that_cannot_be_followed_has_no_consequence(tmp_path: Path) -> No
 def test_a_diagnosis_is_part_of_every_report(data: Path) -> None:
     run = check({"td_errors": no_mask}, data=data)
     assert "`td-no-mask`" in "\n".join(report.terminal(run))
-    assert "`td-no-mask`" in report.markdown(run)
+    assert "`td-no-mask`" in report.markdown(run, "2026-01-31")
     records = [json.loads(line) for line in report.json_lines(run)]
     assert ["td-no-mask"] in [record.get("diagnosis", {}).get("bugs") for record in records]
 

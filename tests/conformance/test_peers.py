@@ -417,7 +417,7 @@ class TestDistributions:
 
 # What the libraries do on the certified vectors: cases, by pattern, and what is known of them.
 
-EPSILON = "SB3 adds 1e-6 to 1 − tanh²(u) under the logarithm"
+EPSILON = "1e-6 is added to 1 − tanh²(u) under the logarithm (logp-squash-epsilon)"
 MEAN_OVER_DIMENSIONS = "TRPO.train() takes the mean of a KL per row and action dimension (kl-mean-dims)"
 
 DIFFERENCES = {

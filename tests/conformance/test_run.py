@@ -273,7 +273,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_page_has_a_row_per_op(data: Path) -> None:
-    page = report.markdown(check(spoiled(data, lambda y: y + 1), data=data))
+    page = report.markdown(check(spoiled(data, lambda y: y + 1), data=data), "2026-01-31")
     assert "| `td_errors` | 0 of 3 |  | 3 WRONG |" in page
     assert "| `line_search` | 0 of 1 |  | 1 UNDECLARED |" in page
 

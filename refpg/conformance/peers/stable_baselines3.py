@@ -49,6 +49,7 @@ conventions = {
 }
 
 notes = [
+    f"with torch {torch.__version__}, gymnasium {version_of('gymnasium')}",
     "scores, and the Fisher matrices of distributions, are automatic derivatives of the library's log_prob and KL",
     "kl_divergence leaves Box and MultiBinary action dimensions apart; the kl_* operations sum over them",
     "log_prob_squashed_gaussian hands over both the action and the pre-tanh action, with the default epsilon 1e-6",
