@@ -4,6 +4,7 @@ In this order: the certified answer of a convention that was not declared; the a
 structure.  An explanation is complete if no case of the run contradicts it; where several are left, all are named.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -131,14 +132,18 @@ def _agrees(candidate: _Candidate, outcome: Outcome, case: Case, vectors: Vector
     listed = [wrong for wrong in case.wrong if wrong.bug == candidate.bug]
     for wrong in listed:
         if dict(wrong.conventions) == dict(outcome.conventions):
-            return _is_answer_of(wrong, outcome)
+            return _is_answer_of(wrong, outcome, vectors.policy)
     if listed or outcome.op != case.op:
         return None
     return outcome.worst <= _INVISIBLE
 
 
-def _is_answer_of(wrong: Wrong, outcome: Outcome) -> bool:
-    """Compare with the answer of a bug, which has the certified answer's tolerance, scaled up if it is larger."""
+def _is_answer_of(wrong: Wrong, outcome: Outcome, policy: TolerancePolicy) -> bool:
+    """Compare with the answer of a bug.
+
+    It has the certified answer's tolerance, scaled up if it is larger, and may be off by √u of its distance from the
+    certified answer besides: half of the digits of the effect agree, and a formula that is wrong may round worse.
+    """
     for comparison in outcome.comparisons:
         target = wrong.outputs.get(comparison.path, comparison.certified)
         tolerance = comparison.tolerance
@@ -152,7 +157,11 @@ def _is_answer_of(wrong: Wrong, outcome: Outcome) -> bool:
         got, target = np.where(finite, comparison.got, 0.0), np.where(finite, target, 0.0)
         size, wrong_size = np.abs(comparison.certified).max(), np.abs(target).max()
         scale = max(1.0, float(wrong_size / size)) if size > 0 else 1.0
-        if worst_error(got, target, tolerance * scale) > 1:
+        allowed = tolerance * scale
+        if target.shape == comparison.certified.shape:
+            effect = np.where(finite, np.abs(target - comparison.certified), 0.0)
+            allowed = allowed + math.sqrt(policy.unit_roundoff[outcome.dtype]) * effect
+        if worst_error(got, target, allowed) > 1:
             return False
     return True
 

@@ -280,6 +280,13 @@ def _epoch_cases() -> list[Case]:
             [[1, 6, 3], [7, 0], [5], [2, 4]],
             "Categorical policy, four minibatches, one of a single row",
         ),
+        (
+            "gaussian-equal-sizes-10x2-5-4-3",
+            gaussian_policy(143, (2, 5, 4, 3)),
+            10,
+            [[6, 1, 9, 4], [0, 8, 3, 5], [7, 2]],
+            "Gaussian policy, minibatches cut from one permutation, the last one smaller",
+        ),
     ):
         inputs = rollout(draw, policy, rows) | {
             "minibatches": minibatches,
