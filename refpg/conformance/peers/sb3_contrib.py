@@ -52,7 +52,8 @@ conventions = {
 }
 
 notes = [
-    f"with stable-baselines3 {version_of('stable-baselines3')}, torch {torch.__version__}, gymnasium {version_of('gymnasium')}",
+    f"with stable-baselines3 {version_of('stable-baselines3')}, torch {torch.__version__}, "
+    f"gymnasium {version_of('gymnasium')}",
     "the surrogate, the mean KL and their gradients are those TRPO.train() hands to and gets from _compute_actor_grad",
     "mean_kl_* hand TRPO.train() the two distributions in the order of the question; its own order is KL(new ‖ old)",
     "old and new policy: the policy has the old weights when train() first asks for its distribution, then the new",
