@@ -346,21 +346,23 @@ def _shape(function: str, rewards: Any) -> str:
 
 
 @overflow_is_an_error
-def normalize_advantages(advantages: Any, *, ddof: int = 0, epsilon: Any = 0.0) -> Array:
+def normalize_advantages(advantages: Any, *, ddof: int = 0, epsilon: Any = 0.0, weights: Any = None) -> Array:
     """Shift advantages to mean 0 and divide them by their standard deviation.
 
     ::
 
-        Â ← (Â − mean Â) / (σ + ε),    σ² = Σ (Â − mean Â)² / (N − ddof)
+        Â ← (Â − m) / (σ + ε),    m = Σ w Â,    σ² = N/(N − ddof) Σ w (Â − m)²
 
     Parameters
     ----------
     advantages : (B,) or (T, E) array
         Â; mean and σ are over all N entries.
     ddof : int
-        0 (population) or 1 (Bessel); less than N.
+        0 (population) or 1 (Bessel); less than N, and 0 where weights are given.
     epsilon : float
         ε ≥ 0, added to σ, not to σ².
+    weights : array, optional
+        Weights of the entries, of the shape of ``advantages``, Σ w = 1; 1/N each unless given.
 
     Returns
     -------
@@ -370,7 +372,8 @@ def normalize_advantages(advantages: Any, *, ddof: int = 0, epsilon: Any = 0.0) 
     Raises
     ------
     ValueError
-        If σ + ε = 0 (all entries equal and no ε), ddof ≥ N, or ε < 0.
+        If σ + ε = 0 (all entries equal and no ε), ddof ≥ N, ddof goes with weights, ε < 0, or the weights are not
+        normalised.
 
     Notes
     -----
@@ -393,14 +396,17 @@ def normalize_advantages(advantages: Any, *, ddof: int = 0, epsilon: Any = 0.0) 
     epsilon = scalar(function, "epsilon", epsilon, least=0)
     if ddof >= A.size:
         raise ValueError(f"{function}: ddof is {ddof}, expected less than the number of advantages, {A.size}")
-    c = _centred(A)
+    if ddof and weights is not None:
+        raise ValueError(f"{function}: ddof is {ddof} with weights, expected 0: Bessel's correction counts equal rows")
+    w = _weights_of_entries(function, weights, A)
+    c = _centred(A, w)
     largest = np.abs(c.real).max()
     if largest == 0:
         if epsilon == 0:
             raise ValueError(f"{function}: advantages has standard deviation 0, expected entries that differ")
         return c
     # σ is formed from c/max|c|, whose squares neither overflow nor underflow.
-    sigma = largest * np.sqrt(np.sum((c / largest) ** 2) / (A.size - ddof))
+    sigma = largest * np.sqrt(expectation((c / largest) ** 2, w) * (A.size / (A.size - ddof)))
     normalized: Array = c / (sigma + epsilon)
     return normalized
 
@@ -412,15 +418,23 @@ def _rows_or_rollout(function: str, name: str, value: Any) -> str:
         raise ValueError(f"{function}: {name} is ragged, expected rows of equal length") from None
 
 
-def _centred(y: Array) -> Array:
+def _weights_of_entries(function: str, weights: Any, y: Array) -> Array:
+    if weights is None:
+        return row_weights(function, None, y.ravel()).reshape(y.shape)
+    if np.shape(weights) != y.shape:
+        raise ValueError(f"{function}: weights has shape {np.shape(weights)}, expected {y.shape}, one for each entry")
+    return row_weights(function, np.ravel(weights), y.ravel()).reshape(y.shape)
+
+
+def _centred(y: Array, w: Array) -> Array:
     # Shifted by one entry first: exact 0 where all are equal, and no digits lost to a large common offset.
     shifted = y - y.flat[0]
-    centred: Array = shifted - shifted.mean()
+    centred: Array = shifted - expectation(shifted, w)
     return centred
 
 
 @overflow_is_an_error
-def explained_variance(values: Any, targets: Any) -> Any:
+def explained_variance(values: Any, targets: Any, *, weights: Any = None) -> Any:
     """Return the fraction of the variance of the targets that the values explain.
 
     ::
@@ -433,6 +447,8 @@ def explained_variance(values: Any, targets: Any) -> Any:
         V, return units.
     targets : (B,) or (T, E) array
         R, return units.
+    weights : array, optional
+        Weights of the entries, of the shape of ``values``, Σ w = 1; 1/N each unless given.
 
     Returns
     -------
@@ -442,7 +458,7 @@ def explained_variance(values: Any, targets: Any) -> Any:
     Raises
     ------
     ValueError
-        If a shape disagrees, or the targets are all equal.
+        If a shape disagrees, the targets are all equal, or the weights are not normalised.
 
     Notes
     -----
@@ -461,11 +477,12 @@ def explained_variance(values: Any, targets: Any) -> Any:
     function = "explained_variance"
     shape = _rows_or_rollout(function, "values", values)
     V, R = bind_shapes(function, {}, values=(values, shape), targets=(targets, shape))
-    total, residual = _centred(R), _centred(R - V)
+    w = _weights_of_entries(function, weights, R)
+    total, residual = _centred(R, w), _centred(R - V, w)
     largest = np.abs(total.real).max()
     if largest == 0:
         raise ValueError(f"{function}: targets has variance 0, expected entries that differ")
-    return 1 - np.sum((residual / largest) ** 2) / np.sum((total / largest) ** 2)
+    return 1 - expectation((residual / largest) ** 2, w) / expectation((total / largest) ** 2, w)
 
 
 # ── KL from samples ───────────────────────────────────────────────────────────────────────────────

@@ -310,10 +310,10 @@ def expectation(values: Array, weights: Array) -> Any:
 
     Parameters
     ----------
-    values : (B,) array
-        One value per row.
-    weights : (B,) array
-        From `row_weights`, Σ w = 1.
+    values : (B,) or (T, E) array
+        One value per row, or per entry of a rollout.
+    weights : array
+        Of the same shape, from `row_weights`, Σ w = 1.
 
     Returns
     -------

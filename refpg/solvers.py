@@ -24,7 +24,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import scipy.linalg
 
-from refpg.notation import Array, bind_shapes, choice, count, scalar
+from refpg.notation import Array, bind_shapes, choice, count, finite_results, scalar
 
 Value = TypeVar("Value")
 
@@ -100,6 +100,7 @@ class Backtracking(NamedTuple, Generic[Value]):
     reason: SearchEnding
 
 
+@finite_results
 def conjugate_gradient(
     product: Callable[[Array], Any],
     b: Any,
@@ -304,6 +305,7 @@ def _iterate(
     )
 
 
+@finite_results
 def solve_cholesky(F: Any, b: Any, damping: float) -> Array:
     """Solve the damped system with the matrix at hand, by its Cholesky factor.
 
@@ -361,6 +363,7 @@ def solve_cholesky(F: Any, b: Any, damping: float) -> Array:
     return x
 
 
+@finite_results
 def solve_rows(G: Any, b: Any, damping: float, *, factorization: str = "qr") -> Array:
     """Solve the damped system through the rows of F = GᵀG, without forming F.
 
@@ -434,6 +437,7 @@ def solve_rows(G: Any, b: Any, damping: float, *, factorization: str = "qr") -> 
     return x
 
 
+@finite_results
 def solve_dual(G: Any, b: Any, damping: float, gram: Any = None) -> Array:
     """Solve the damped system in the space of rows, the push-through form.
 
@@ -514,6 +518,7 @@ def solve_dual(G: Any, b: Any, damping: float, gram: Any = None) -> Array:
     return x + push_through(r)
 
 
+@finite_results
 def solve_minimum_norm(G: Any, b: Any, *, rcond: float | None = None) -> MinimumNorm:
     """Solve the undamped, possibly singular system: the least-squares solution of smallest norm.
 

@@ -255,6 +255,36 @@ def test_epsilon_is_added_to_the_deviation_and_not_to_the_variance():
     np.testing.assert_array_equal(value, [-0.5, 0.5])
 
 
+def test_weights_are_repetitions():
+    """Weights k/8 mean what k copies of the row among 8 mean; dyadic numbers leave only a few roundings."""
+    A, V = np.array([1.0, -0.5, 2.0, 0.25]), np.array([0.5, 0.0, 1.0, 1.0])
+    copies = np.array([1, 4, 1, 2])
+    weights = copies / 8
+    repeated = estimation.normalize_advantages(np.repeat(A, copies), epsilon=0.25)
+    first = np.cumsum(copies) - copies
+    weighted = estimation.normalize_advantages(A, epsilon=0.25, weights=weights)
+    np.testing.assert_allclose(weighted, repeated[first], rtol=8 * 2.0**-53)
+    explained = estimation.explained_variance(V, A, weights=weights)
+    assert explained == pytest.approx(
+        estimation.explained_variance(np.repeat(V, copies), np.repeat(A, copies)), rel=0, abs=8 * 2.0**-53
+    )
+    rollout = estimation.normalize_advantages(A.reshape(2, 2), weights=weights.reshape(2, 2))
+    np.testing.assert_array_equal(rollout.ravel(), estimation.normalize_advantages(A, weights=weights))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weights": [0.5, 0.5], "ddof": 1}, "ddof is 1 with weights, expected 0"),
+        ({"weights": [[0.5, 0.5]]}, r"weights has shape \(1, 2\), expected \(2,\)"),
+        ({"weights": [0.5, 0.6]}, "not normalised"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"^normalize_advantages: .*{message}"):
+        estimation.normalize_advantages([1.0, 2.0], **options)
+
+
 def test_a_rollout_is_normalised_as_a_whole():
     A = np.random.default_rng(6).normal(size=(5, 3))
     flat = estimation.normalize_advantages(A.ravel())
