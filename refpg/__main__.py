@@ -1,4 +1,4 @@
-"""The command line: ``refpg check``, ``refpg ops``, ``refpg show``, ``refpg explain``."""
+"""The command line: ``refpg check``, ``refpg ops``, ``refpg show``, ``refpg explain``, ``refpg vectors``."""
 
 import argparse
 import datetime
@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 import refpg
-from refpg.conformance import report
+from refpg.conformance import releases, report
 from refpg.conformance.adapters import TargetCrash, UsageError, bundled, nearest
+from refpg.conformance.export import FORMS, export
 from refpg.conformance.ops import OPS, PROFILES, Op, contract
-from refpg.conformance.run import HARNESS, USAGE, check, ops_of
+from refpg.conformance.run import CONFORM, HARNESS, MISMATCH, USAGE, check, ops_of
 from refpg.conformance.tolerance import tolerances
-from refpg.conformance.vectors import Case, VectorError, Vectors, load
+from refpg.conformance.vectors import RELEASE, Case, VectorError, Vectors, load
 
 _PROFILE_HELP = f"{', '.join(PROFILES)}; repeatable"
 _EXIT_CODES = """exit codes: 0 all executed cases conform · 1 a mismatch · 2 usage or an unknown name ·
@@ -95,7 +96,41 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("explain", help="say what a known bug is, or what a case is for")
     command.add_argument("name", metavar="BUG|CASE")
     command.set_defaults(run=_explain)
+
+    command = commands.add_parser("vectors", help="list, verify, compare or export the certified vectors")
+    _vectors_parser(command.add_subparsers(metavar="list|verify|diff|export", required=True))
     return parser
+
+
+def _vectors_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    command = commands.add_parser("list", help="print every case: dims, dtypes it resolves, bugs it tells")
+    command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
+    command.add_argument("--only", default="", metavar="GLOB", help="ops or case ids, e.g. 'kl*' or 'gae/*'")
+    command.set_defaults(run=_vectors_list)
+
+    release = "an installed release, or an exported folder"
+    command = commands.add_parser(
+        "verify",
+        help="check hashes, structure, counts, and that values and bits agree",
+        epilog="exit codes: 0 intact · 2 usage · 3 damaged",
+    )
+    command.add_argument("source", nargs="?", default=RELEASE, metavar="DIR", help=f"{release}; default: {RELEASE}")
+    command.set_defaults(run=_vectors_verify)
+
+    command = commands.add_parser(
+        "diff",
+        help="print what changed from one release to another",
+        epilog="exit codes: 0 every change is marked by a new revision · 1 one is not · 2 usage · 3 damaged",
+    )
+    command.add_argument("old", metavar="A", help=release)
+    command.add_argument("new", metavar="B", help="the same")
+    command.set_defaults(run=_vectors_diff)
+
+    command = commands.add_parser("export", help="write them as plain files, documented, for any language")
+    command.add_argument("folder", type=Path, metavar="DIR", help="new, or empty")
+    command.add_argument("--format", dest="form", choices=FORMS, default="json", help="default: json, as released")
+    command.add_argument("--force", action="store_true", help="replace an earlier export")
+    command.set_defaults(run=_vectors_export)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -299,6 +334,32 @@ def _explain_case(case: Case) -> None:
     print(f"  {'tells':<10}{', '.join(dict.fromkeys(wrong.bug for wrong in case.wrong)) or 'no known bug'}")
     for route in case.provenance["routes"]:
         print(f"  {'certified':<10}{route}")
+
+
+def _vectors_list(arguments: argparse.Namespace) -> int:
+    ops = ops_of(arguments.profile)
+    vectors = load()
+    for line in releases.table(releases.select(vectors, ops, arguments.only), vectors):
+        print(line)
+    return CONFORM
+
+
+def _vectors_verify(arguments: argparse.Namespace) -> int:
+    print(releases.verified_line(releases.verify(releases.locate(arguments.source))))
+    return CONFORM
+
+
+def _vectors_diff(arguments: argparse.Namespace) -> int:
+    found = releases.difference(releases.locate(arguments.old), releases.locate(arguments.new))
+    for line in releases.difference_lines(found):
+        print(line)
+    return MISMATCH if found.flagged else CONFORM
+
+
+def _vectors_export(arguments: argparse.Namespace) -> int:
+    written = export(releases.locate(), arguments.folder, form=arguments.form, force=arguments.force)
+    print(f"{arguments.folder}: {releases.verified_line(written)}")
+    return CONFORM
 
 
 if __name__ == "__main__":

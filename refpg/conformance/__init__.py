@@ -11,6 +11,9 @@
     consequences    what a wrong trust-region step does
     run             a check from beginning to end
     report          for a terminal, a machine, a page
+    plaintext       the vectors as lines of words, for languages without a JSON parser
+    releases        a release of the vectors: listed, verified, compared with another
+    export          a release as plain files that need no refpg
     peers/          adapters of real libraries
 
 From Python::

@@ -2,8 +2,11 @@
 
 A release is a folder with ``index.json``, which lists each file with its size and SHA-256, and one file per op.  Only
 listed files are opened, none larger than stated, and no byte is parsed before its hash agrees.  JSON is read strictly:
-no duplicate key, no NaN or infinity, no unknown field, no number that float64 cannot hold.  Whatever is wrong is a
-`VectorError` that names the file and the place.
+no duplicate key, no NaN or infinity, no unknown field, no number that float64 cannot hold, no text of more than one
+line.  Whatever is wrong is a `VectorError` that names the file and the place.
+
+``data/schema`` says the same as JSON Schema, for readers in other languages, and ``python -m verification.fuzz`` holds
+the two to each other.
 """
 
 import hashlib
@@ -11,11 +14,13 @@ import json
 import math
 import re
 import stat
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +35,9 @@ MAX_INDEX_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 MAX_FILES = 1000
 MAX_ENTRIES = 1_000_000
+MAX_AXES = 8
+MAX_DEPTH = 32
+MAX_MESSAGE = 300
 
 _FILE_NAME = re.compile(r"[a-z][a-z0-9_]*\.json")
 _RELEASE_NAME = re.compile(r"[0-9]{4}\.[0-9]{1,3}")
@@ -37,6 +45,19 @@ _CASE_ID = re.compile(r"([a-z0-9_]+)/[a-z0-9]+(?:[-_.][a-z0-9]+)*")
 _BUG_ID = re.compile(r"[A-Za-z0-9]+(?:-[A-Za-z0-9]+)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _BITS = re.compile(r"[0-9a-f]{16}")
+_DTYPE = re.compile(r"[a-z][a-z0-9]*")
+_AXIS = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*")
+_AXIS_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/-]*")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+# Texts are printed to terminals and into scripts: no control character, no end of a line, nothing that reorders what
+# is read, no half of a surrogate pair.
+_NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_NOT_ZERO = re.compile(r"-?[0.]*[1-9]")
+_LARGEST_EXACT_INTEGER = 2**53
+
+# From the name of a file below the data folder and a number of bytes to the content, at most so many bytes of it.
+Reader = Callable[[str, int], bytes]
 
 
 class VectorError(ValueError):
@@ -136,6 +157,21 @@ class Bug:
 
 
 @dataclass(frozen=True)
+class Erratum:
+    """What was found wrong with a published case.
+
+    Fields: ``case`` by id and the ``rev`` that was wrong; the ``date`` it was recorded, ISO 8601; ``what`` became of
+    it, ``"withdrawn"`` for good or ``"corrected"`` in a later revision; ``why``, in words.
+    """
+
+    case: str
+    rev: int
+    date: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
 class TolerancePolicy:
     """The constants of the tolerance: ``factor``, ``floor`` and ``unit_roundoff`` by dtype, explained in ``text``.
 
@@ -153,7 +189,7 @@ class Vectors:
     """A release of certified vectors with the knowledge needed to judge by them.
 
     Fields: ``release`` and its ``status``; ``cases`` by op; convention ``axes`` by name; ``bugs`` by id; the tolerance
-    ``policy``.
+    ``policy``; the ``errata``, in which every case withdrawn or corrected stays listed.
     """
 
     release: str
@@ -162,6 +198,7 @@ class Vectors:
     axes: Mapping[str, Axis]
     bugs: Mapping[str, Bug]
     policy: TolerancePolicy
+    errata: tuple[Erratum, ...]
 
     def case(self, case_id: str) -> Case | None:
         """Return the case of that id, or None."""
@@ -178,7 +215,8 @@ def load(data: Path = DATA, *, release: str = RELEASE, ops: Collection[str] | No
     Parameters
     ----------
     data : Path
-        The folder holding ``conventions.json``, ``bugs.json``, ``policy.json`` and one folder per release.
+        The folder holding ``conventions.json``, ``bugs.json``, ``policy.json``, ``errata.json`` and one folder per
+        release.
     release : str
         The release, e.g. ``"2026.1"``.
     ops : collection of str, optional
@@ -194,31 +232,53 @@ def load(data: Path = DATA, *, release: str = RELEASE, ops: Collection[str] | No
     VectorError
         If anything in the files is not as documented.
     """
+    return read_release(lambda name, most: _read_file(data / name, most), release, ops=ops)
+
+
+def read_release(read: Reader, release: str, *, ops: Collection[str] | None = None) -> Vectors:
+    """Read a release of vectors from anything that holds files: a folder, an archive, memory.
+
+    Parameters
+    ----------
+    read : callable
+        From the name of a file, e.g. ``"2026.1/index.json"``, and a number of bytes to its content, of which no more
+        than so many bytes are needed; raises `VectorError` if there is no such file.
+    release, ops
+        As in `load`.
+
+    Returns
+    -------
+    Vectors
+
+    Raises
+    ------
+    VectorError
+        If anything in the files is not as documented.
+    """
     if not _RELEASE_NAME.fullmatch(release):
         raise VectorError(f"{release!r} is not the name of a release, expected e.g. {RELEASE!r}")
-    axes = _read_axes(data / "conventions.json")
-    bugs = _read_bugs(data / "bugs.json")
-    policy = _read_policy(data / "policy.json")
-    folder = data / release
-    index = _Place("index.json").mapping(
-        parse(_read(folder / "index.json", MAX_INDEX_BYTES), "index.json"), "schema release status files"
-    )
-    here = _Place("index.json")
-    here.schema(index)
+    axes = _read_axes(read)
+    bugs = _read_bugs(read)
+    policy = _read_policy(read)
+    errata = _read_errata(read)
+    here, index = _document(read, f"{release}/index.json", MAX_INDEX_BYTES, "schema release status files")
     if index["release"] != release:
-        raise here.error(f"release is {index['release']!r}, expected {release!r}")
+        raise here.error(f"release is {str(index['release'])[:40]!r}, expected {release!r}")
     status = here.text(index, "status")
     cases: dict[str, tuple[Case, ...]] = {}
+    listed = set()
     for entry in here.records(index["files"], "name sha256 bytes cases", most=MAX_FILES):
         name = here.text(entry, "name")
         if not _FILE_NAME.fullmatch(name) or name.removesuffix(".json") not in OPS:
             raise here.error(f"{name[:60]!r} is not a file name of an op")
         op = name.removesuffix(".json")
-        if op in cases:
+        if op in listed:
             raise here.error(f"{name} is listed twice")
-        if ops is not None and op not in ops:
-            continue
-        cases[op] = _read_cases(folder / name, entry, op, axes, bugs, policy)
+        listed.add(op)
+        seal = _read_seal(here.at(name), entry)
+        if ops is None or op in ops:
+            cases[op] = _read_cases(read, release, seal, op, axes, bugs, policy)
+    _check_errata(errata, cases)
     return Vectors(
         release,
         status,
@@ -226,11 +286,15 @@ def load(data: Path = DATA, *, release: str = RELEASE, ops: Collection[str] | No
         MappingProxyType(axes),
         MappingProxyType(bugs),
         policy,
+        errata,
     )
 
 
 def parse(content: bytes, where: str) -> Any:
-    """Parse strict JSON: UTF-8, no duplicate key, no NaN, no number that overflows, no abyss of brackets.
+    """Parse strict JSON: UTF-8, no duplicate key, no NaN, no number or text that does not survive the way.
+
+    A number must fit float64: neither overflow, nor vanish, nor be an integer beyond ±2^53.  A text is one line without
+    control characters.  Brackets nest 32 deep at most.
 
     Parameters
     ----------
@@ -258,42 +322,89 @@ def parse(content: bytes, where: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         mapping = dict(pairs)
         if len(mapping) != len(pairs):
-            keys = [key for key, _ in pairs]
-            raise VectorError(f"{where}: duplicate key {next(key for key in keys if keys.count(key) > 1)[:60]!r}")
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            raise VectorError(f"{where}: duplicate key {twice[:60]!a}")
         return mapping
 
     def finite(text: str) -> float:
         number = float(text)
         if not math.isfinite(number):
             raise VectorError(f"{where}: the number {text[:40]} overflows float64")
+        if number == 0 and _NOT_ZERO.match(text):
+            raise VectorError(f"{where}: the number {text[:40]} vanishes in float64")
+        return number
+
+    def exact(text: str) -> int:
+        # 17 characters hold ±2^53; a longer text is not even converted, which would take its length squared.
+        if len(text) > 17 or abs(number := int(text)) > _LARGEST_EXACT_INTEGER:
+            raise VectorError(f"{where}: the integer {text[:40]} is beyond ±2^53")
         return number
 
     def constant(text: str) -> float:
         raise VectorError(f"{where}: {text} is not a number")
 
     try:
-        return json.loads(
-            content.decode("utf-8"), object_pairs_hook=unique, parse_float=finite, parse_constant=constant
+        value = json.loads(
+            content.decode("utf-8"),
+            object_pairs_hook=unique,
+            parse_float=finite,
+            parse_int=exact,
+            parse_constant=constant,
         )
     except VectorError:
         raise
     except RecursionError:
         raise VectorError(f"{where}: nested too deeply") from None
-    except ValueError as error:  # a syntax error, bytes that are not UTF-8, or an integer of thousands of digits
-        raise VectorError(f"{where}: {error}") from None
+    except ValueError as error:  # a syntax error, or bytes that are not UTF-8
+        raise VectorError(f"{where}: {error}"[:MAX_MESSAGE]) from None
+    _check_texts_and_depth(value, where)
+    return value
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _check_texts_and_depth(value: Any, where: str) -> None:
+    """Walk the nesting level by level; recursion is what a hostile file would exhaust."""
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise VectorError(f"{where}: nested more than {MAX_DEPTH} deep")
+        inner: list[Any] = []
+        for part in level:
+            if isinstance(part, str):
+                if _NOT_ONE_LINE.search(part):
+                    raise VectorError(f"{where}: the text {part[:40]!a} is not one line of plain characters")
+            elif isinstance(part, list):
+                inner += part
+            elif isinstance(part, dict):
+                inner += part.keys()
+                inner += part.values()
+        level, depth = inner, depth + 1
+
+
+def _read_file(path: Path, most: int) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise VectorError(f"{path.name}: not a regular file")
         with path.open("rb") as file:
-            content = file.read(limit + 1)
+            return file.read(most)
     except OSError as error:
         raise VectorError(f"{path.name}: cannot be read ({error.strerror})") from None
+
+
+def _content(read: Reader, name: str, limit: int) -> bytes:
+    content = read(name, limit + 1)
     if len(content) > limit:
-        raise VectorError(f"{path.name}: larger than {limit} bytes")
+        raise VectorError(f"{_last(name)}: larger than {limit} bytes")
     return content
+
+
+def _document(read: Reader, name: str, limit: int, fields: str) -> tuple["_Place", dict[str, Any]]:
+    """Read a file of the schema this version knows, with these fields."""
+    here = _Place(_last(name))
+    return here, here.document(parse(_content(read, name, limit), here.name), fields)
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 class _Place:
@@ -306,14 +417,14 @@ class _Place:
         return _Place(f"{self.name}: {part}")
 
     def error(self, message: str) -> VectorError:
-        return VectorError(f"{self.name}: {message}")
+        return VectorError(f"{self.name}: {message}"[:MAX_MESSAGE])
 
     def mapping(self, value: Any, required: str, optional: str = "") -> dict[str, Any]:
         if not isinstance(value, dict):
             raise self.error("not a mapping")
         missing, unknown = set(required.split()) - set(value), set(value) - set(f"{required} {optional}".split())
         if missing or unknown:
-            raise self.error(f"missing fields {sorted(missing)}, unknown fields {sorted(unknown)}"[:300])
+            raise self.error(f"missing fields {sorted(missing)}, unknown fields {sorted(unknown)}")
         return value
 
     def records(self, value: Any, required: str, *, most: int = 10_000) -> list[dict[str, Any]]:
@@ -326,10 +437,10 @@ class _Place:
             raise self.error(f"{key} is not a text")
         return str(record[key])
 
-    def number(self, record: Mapping[str, Any], key: str, *, least: float) -> float:
+    def number(self, record: Mapping[str, Any], key: str, *, least: float, most: float = 1e300) -> float:
         value = record[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= 1e300:
-            raise self.error(f"{key} is not a number of at least {least}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise self.error(f"{key} is not a number between {least} and {most}")
         return float(value)
 
     def integer(self, record: Mapping[str, Any], key: str, *, least: int) -> int:
@@ -343,26 +454,32 @@ class _Place:
             raise self.error(f"{key} is not true or false")
         return bool(record[key])
 
-    def texts(self, value: Any) -> tuple[str, ...]:
-        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+    def texts(self, value: Any, *, least: int = 0) -> tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
             raise self.error("not a list of texts")
+        if len(value) < least:
+            raise self.error("an empty list")
         return tuple(value)
 
-    def schema(self, record: Mapping[str, Any]) -> None:
+    def document(self, value: Any, fields: str) -> dict[str, Any]:
+        record = self.mapping(value, fields)
         if type(record["schema"]) is not int or record["schema"] != 1:
             raise self.error(f"schema is {str(record['schema'])[:20]!r}, this version of refpg reads 1")
+        return record
 
 
-def _read_axes(path: Path) -> dict[str, Axis]:
-    here = _Place(path.name)
-    content = here.mapping(parse(_read(path, MAX_INDEX_BYTES), path.name), "schema axes")
-    here.schema(content)
+def _read_axes(read: Reader) -> dict[str, Axis]:
+    here, content = _document(read, "conventions.json", MAX_INDEX_BYTES, "schema axes")
     axes = {}
     for name, raw in _items(here, content["axes"]):
         there = here.at(name[:60])
+        if not _AXIS.fullmatch(name):
+            raise there.error("not the name of an axis")
         record = there.mapping(raw, "title default values")
         values = {value: there.text(record["values"], value) for value, _ in _items(there, record["values"])}
-        if record["default"] not in values:
+        if not all(_AXIS_VALUE.fullmatch(value) for value in values):
+            raise there.error(f"the values are {list(values)}, expected short words")
+        if not isinstance(record["default"], str) or record["default"] not in values:
             raise there.error("default is not one of the values")
         axes[name] = Axis(there.text(record, "title"), record["default"], MappingProxyType(values))
     for op in OPS.values():
@@ -371,10 +488,8 @@ def _read_axes(path: Path) -> dict[str, Axis]:
     return axes
 
 
-def _read_bugs(path: Path) -> dict[str, Bug]:
-    here = _Place(path.name)
-    content = here.mapping(parse(_read(path, MAX_FILE_BYTES), path.name), "schema bugs")
-    here.schema(content)
+def _read_bugs(read: Reader) -> dict[str, Bug]:
+    here, content = _document(read, "bugs.json", MAX_FILE_BYTES, "schema bugs")
     bugs = {}
     for name, raw in _items(here, content["bugs"]):
         there = here.at(name[:60])
@@ -387,23 +502,62 @@ def _read_bugs(path: Path) -> dict[str, Bug]:
     return bugs
 
 
-def _read_policy(path: Path) -> TolerancePolicy:
-    here = _Place(path.name)
-    content = here.mapping(parse(_read(path, MAX_INDEX_BYTES), path.name), "schema factor floor unit_roundoff text")
-    here.schema(content)
+def _read_policy(read: Reader) -> TolerancePolicy:
+    here, content = _document(read, "policy.json", MAX_INDEX_BYTES, "schema factor floor unit_roundoff text")
     roundoff = {}
     for dtype, _ in _items(here, content["unit_roundoff"]):
+        if not _DTYPE.fullmatch(dtype):
+            raise here.error(f"{dtype[:40]!r} is not the name of a dtype")
         roundoff[dtype] = here.number(content["unit_roundoff"], dtype, least=0.0)
         if not 0 < roundoff[dtype] < 1:
             raise here.error(f"unit_roundoff of {dtype} is not between 0 and 1")
     if "float64" not in roundoff:
         raise here.error("unit_roundoff lacks float64")
     return TolerancePolicy(
-        here.number(content, "factor", least=1.0),
-        here.number(content, "floor", least=0.0),
+        here.number(content, "factor", least=1.0, most=1000.0),
+        here.number(content, "floor", least=0.0, most=1.0),
         MappingProxyType(roundoff),
         here.text(content, "text"),
     )
+
+
+def _read_errata(read: Reader) -> tuple[Erratum, ...]:
+    here, content = _document(read, "errata.json", MAX_INDEX_BYTES, "schema errata")
+    errata: dict[tuple[str, int], Erratum] = {}
+    for record in here.records(content["errata"], "case rev date what why"):
+        identity = here.text(record, "case")
+        there = here.at(identity[:60])
+        if not _CASE_ID.fullmatch(identity):
+            raise there.error("not the id of a case")
+        if record["what"] not in ("withdrawn", "corrected"):
+            raise there.error(f"what is {str(record['what'])[:40]!r}, expected withdrawn or corrected")
+        day = there.text(record, "date")
+        if not _is_date(day):
+            raise there.error(f"date is {day[:40]!r}, expected e.g. 2026-01-31")
+        rev = there.integer(record, "rev", least=1)
+        if (identity, rev) in errata:
+            raise there.error(f"revision {rev} is listed twice")
+        errata[identity, rev] = Erratum(identity, rev, day, record["what"], there.text(record, "why"))
+    return tuple(errata.values())
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return _DATE.fullmatch(text) is not None and date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+def _check_errata(errata: tuple[Erratum, ...], cases: Mapping[str, tuple[Case, ...]]) -> None:
+    """Refuse a case that is present although it was withdrawn, or in a revision that was corrected."""
+    present = {case.id: case.rev for of_op in cases.values() for case in of_op}
+    for erratum in errata:
+        if erratum.case not in present:
+            continue
+        if erratum.what == "withdrawn":
+            raise VectorError(f"errata.json: {erratum.case} was withdrawn on {erratum.date}, and is still present")
+        if present[erratum.case] <= erratum.rev:
+            raise VectorError(f"errata.json: {erratum.case} was corrected after revision {erratum.rev}")
 
 
 def _items(here: _Place, value: Any) -> list[tuple[str, Any]]:
@@ -412,33 +566,46 @@ def _items(here: _Place, value: Any) -> list[tuple[str, Any]]:
     return list(value.items())
 
 
-def _read_cases(
-    path: Path,
-    entry: Mapping[str, Any],
-    op: str,
-    axes: Mapping[str, Axis],
-    bugs: Mapping[str, Bug],
-    policy: TolerancePolicy,
-) -> tuple[Case, ...]:
-    here = _Place(path.name)
+class _Seal(NamedTuple):
+    """What the index says about a file."""
+
+    name: str
+    sha256: str
+    size: int
+    cases: int
+
+
+def _read_seal(here: _Place, entry: Mapping[str, Any]) -> _Seal:
     size = here.integer(entry, "bytes", least=2)
     if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
         raise here.error("sha256 is not 64 hexadecimal digits")
     if size > MAX_FILE_BYTES:
         raise here.error(f"larger than {MAX_FILE_BYTES} bytes")
-    content = _read(path, size)
-    if len(content) != size:
-        raise here.error(f"has {len(content)} bytes, the index says {size}")
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+    return _Seal(entry["name"], entry["sha256"], size, here.integer(entry, "cases", least=1))
+
+
+def _read_cases(
+    read: Reader,
+    release: str,
+    seal: _Seal,
+    op: str,
+    axes: Mapping[str, Axis],
+    bugs: Mapping[str, Bug],
+    policy: TolerancePolicy,
+) -> tuple[Case, ...]:
+    here = _Place(seal.name)
+    content = _content(read, f"{release}/{seal.name}", seal.size)
+    if len(content) != seal.size:
+        raise here.error(f"has {len(content)} bytes, the index says {seal.size}")
+    if hashlib.sha256(content).hexdigest() != seal.sha256:
         raise here.error("its SHA-256 is not the one of the index; the file was altered or damaged")
-    record = here.mapping(parse(content, path.name), "schema op cases")
-    here.schema(record)
+    record = here.document(parse(content, seal.name), "schema op cases")
     if record["op"] != op:
         raise here.error(f"op is {str(record['op'])[:40]!r}, expected {op!r}")
     fields = "id rev title purpose stability reference dims inputs expected wrong resolves provenance"
     raw_cases = here.records(record["cases"], fields)
-    if len(raw_cases) != here.integer(entry, "cases", least=1):
-        raise here.error(f"holds {len(raw_cases)} cases, the index says {entry['cases']}")
+    if len(raw_cases) != seal.cases:
+        raise here.error(f"holds {len(raw_cases)} cases, the index says {seal.cases}")
     cases = tuple(_read_case(here, raw, op, axes, bugs, policy) for raw in raw_cases)
     if len({case.id for case in cases}) != len(cases):
         raise here.error("two cases have the same id")
@@ -466,22 +633,23 @@ def _read_case(
     except ValueError as error:
         raise here.error(str(error)) from None
     dims = {letter: here.integer(raw["dims"], letter, least=1) for letter, _ in _items(here, raw["dims"])}
-    if any(lengths.get(letter, length) != length for letter, length in dims.items()):
+    if any(lengths.get(letter) != length for letter, length in dims.items()):
         raise here.error(f"dims are {dims}, the inputs have {lengths}")
     expected = tuple(
         _read_expected(here, entry, op, shapes, axes) for entry in here.records(raw["expected"], "conventions outputs")
     )
     if not expected or expected[0].conventions:
         raise here.error("the first expected answer is not that of the default conventions")
-    if len({tuple(sorted(entry.conventions.items())) for entry in expected}) != len(expected):
+    if len({frozenset(entry.conventions.items()) for entry in expected}) != len(expected):
         raise here.error("two expected answers have the same conventions")
     wrong = tuple(
         _read_wrong(here, entry, op, shapes, axes, bugs)
         for entry in here.records(raw["wrong"], "bug conventions outputs")
     )
-    resolves = here.at("resolves").texts(raw["resolves"])
-    if len(set(resolves)) != len(resolves) or not resolves or not set(resolves) <= set(policy.unit_roundoff):
-        raise here.error(f"resolves is {list(resolves)}, expected some of {list(policy.unit_roundoff)}"[:300])
+    _check_wrong(here, wrong, expected)
+    resolves = here.at("resolves").texts(raw["resolves"], least=1)
+    if len(set(resolves)) != len(resolves) or not set(resolves) <= set(policy.unit_roundoff):
+        raise here.error(f"resolves is {list(resolves)}, expected some of {list(policy.unit_roundoff)}")
     provenance = _read_provenance(here.at("provenance"), raw["provenance"])
     return Case(
         identity,
@@ -504,7 +672,7 @@ def _read_case(
 def _read_provenance(here: _Place, raw: Any) -> dict[str, Any]:
     provenance = here.mapping(raw, "routes precision_bits", "agreement_bits amplification")
     for field in {"routes", "amplification"} & set(provenance):
-        here.at(field).texts(provenance[field])
+        here.at(field).texts(provenance[field], least=1)
     for field in {"precision_bits", "agreement_bits"} & set(provenance):
         here.integer(provenance, field, least=1)
     return provenance
@@ -566,11 +734,23 @@ def _read_wrong(
     for path, leaf in _items(here, raw["outputs"]):
         if path not in shapes:
             raise here.error(f"{path[:60]!r} is not a leaf of the answer")
-        record = here.at(path).mapping(leaf, "shape value", "exact")
+        record = here.at(path).mapping(leaf, "shape value")
         outputs[path] = _read_wrong_array(here.at(path), record, shapes[path].kind)
     if not outputs:
         raise here.error("has no output")
     return Wrong(bug, conventions, MappingProxyType(outputs))
+
+
+def _check_wrong(case: _Place, wrong: tuple[Wrong, ...], expected: tuple[Expected, ...]) -> None:
+    certified = {frozenset(entry.conventions.items()) for entry in expected}
+    told = set()
+    for entry in wrong:
+        here, conventions = case.at(f"wrong {entry.bug}"), frozenset(entry.conventions.items())
+        if conventions not in certified:
+            raise here.error(f"there is no certified answer under {dict(entry.conventions)}")
+        if (entry.bug, conventions) in told:
+            raise here.error(f"two answers under {dict(entry.conventions)}")
+        told.add((entry.bug, conventions))
 
 
 def _read_wrong_array(here: _Place, record: Mapping[str, Any], kind: str) -> Array:
@@ -586,12 +766,16 @@ def _read_wrong_array(here: _Place, record: Mapping[str, Any], kind: str) -> Arr
 def _read_array(here: _Place, record: Mapping[str, Any], kind: str, expected: tuple[int, ...] | None) -> Array:
     """Read a flat C-order list; a wrong answer may have a shape of its own (``expected`` None)."""
     shape, flat = record["shape"], record["value"]
-    if not isinstance(shape, list) or not all(type(length) is int and length >= 1 for length in shape):
-        raise here.error("shape is not a list of lengths")
+    if not isinstance(shape, list) or len(shape) > MAX_AXES:
+        raise here.error(f"shape is not a list of at most {MAX_AXES} lengths")
+    if not all(type(length) is int and 1 <= length <= MAX_ENTRIES for length in shape):
+        raise here.error(f"shape is not a list of lengths between 1 and {MAX_ENTRIES}")
     if expected is not None and tuple(shape) != expected:
-        raise here.error(f"shape is {shape}, expected {list(expected)}"[:300])
+        raise here.error(f"shape is {shape}, expected {list(expected)}")
     if not isinstance(flat, list) or len(flat) > MAX_ENTRIES or len(flat) != math.prod(shape):
         raise here.error("value does not have as many entries as its shape says")
+    if any(isinstance(entry, list) for entry in flat):
+        raise here.error("value is not a flat list")
     try:
         return _frozen_array(read_numbers("value", flat, kind).reshape(shape))
     except ValueError as error:

@@ -50,6 +50,15 @@ BUGS = {
 }
 
 
+ERRATA: dict[str, Any] = {"schema": 1, "errata": []}
+
+
+def erratum(**changed: Any) -> dict[str, Any]:
+    """An erratum of a case that this release does not have."""
+    fields = {"case": "ratio/gone", "rev": 1, "date": "2026-01-31", "what": "withdrawn", "why": "it told nothing"}
+    return fields | changed
+
+
 def leaf(values: Any, amplification: float = 1.0) -> dict[str, Any]:
     array = np.asarray(values, dtype=np.float64)
     return {
@@ -203,7 +212,7 @@ def release() -> dict[str, list[dict[str, Any]]]:
 
 
 def write(folder: Path, files: dict[str, list[dict[str, Any]]] | None = None, **replaced: Any) -> Path:
-    """Write a release below ``folder``; ``replaced`` exchanges bugs, policy, conventions or the index."""
+    """Write a release below ``folder``; ``replaced`` exchanges bugs, policy, errata, conventions or the index."""
     files = copy.deepcopy(release()) if files is None else files
     (folder / "2026.1").mkdir(parents=True, exist_ok=True)
     entries = []
@@ -214,7 +223,10 @@ def write(folder: Path, files: dict[str, list[dict[str, Any]]] | None = None, **
     (folder / "2026.1" / "index.json").write_text(json.dumps(replaced.get("index", index)))
     (folder / "bugs.json").write_text(json.dumps(replaced.get("bugs", BUGS)))
     (folder / "policy.json").write_text(json.dumps(replaced.get("policy", POLICY)))
-    (folder / "conventions.json").write_bytes((DATA / "conventions.json").read_bytes())
+    (folder / "errata.json").write_text(json.dumps(replaced.get("errata", ERRATA)))
+    conventions = replaced.get("conventions")
+    published = (DATA / "conventions.json").read_text(encoding="utf-8")
+    (folder / "conventions.json").write_text(published if conventions is None else json.dumps(conventions))
     return folder
 
 

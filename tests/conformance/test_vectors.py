@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from refpg.conformance.ops import OPS
 from refpg.conformance.signatures import parse_type
-from refpg.conformance.vectors import VectorError, load, parse
+from refpg.conformance.vectors import VectorError, load, parse, read_release
 
 from . import synthetic
 
@@ -158,7 +158,15 @@ def test_an_unknown_schema_is_refused(folder: Path, schema: Any) -> None:
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "Infinity"),
         (b'{"a": 1e999}', "overflows"),
-        (b'{"a": ' + b"9" * 5000 + b"}", "digits"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "beyond"),
+        (b'{"a": 9007199254740993}', "beyond"),
+        (b'{"a": 1e-999}', "vanishes"),
+        (b'{"a": "two\\nlines"}', "one line"),
+        (b'{"a": "\\u001b[2J"}', "one line"),
+        (b'{"a": "\\u202edesrever"}', "one line"),
+        (b'{"a": "\\ud800"}', "one line"),
+        (b'{"two\\nlines": 1}', "one line"),
+        (b"[" * 40 + b"]" * 40, "32 deep"),
         (b'{"a": "\xff"}', "utf-8"),
         (b'\xef\xbb\xbf{"a": 1}', "BOM"),
         (b"[" * 100_000, "deep|Expecting"),
@@ -184,6 +192,11 @@ def leaf_of(case: dict[str, Any]) -> dict[str, Any]:
     return leaf
 
 
+def wrong_leaf_of(case: dict[str, Any]) -> dict[str, Any]:
+    leaf: dict[str, Any] = case["wrong"][0]["outputs"]["td_errors"]
+    return leaf
+
+
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "the id of another op": (lambda c: c.update(id="ratio/x"), "not the id"),
     "an id that is a path": (lambda c: c.update(id="td_errors/../../x"), "not the id"),
@@ -204,6 +217,7 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an input with a row too many": (lambda c: c["inputs"]["rewards"].append([0.0, 0.0, 0.0]), "expected T = 5"),
     "an integer beyond float64": (lambda c: c["inputs"].update(gamma=2**53 + 1), "beyond"),
     "dims that disagree": (lambda c: c["dims"].update(T=5), "dims"),
+    "dims of a letter that nothing has": (lambda c: c["dims"].update(Z=5), "dims"),
     "dims that are floats": (lambda c: c["dims"].update(T=4.0), "T is not an integer"),
     "no expected answer": (lambda c: c.update(expected=[]), "first expected"),
     "a first answer that is not the default": (
@@ -214,20 +228,38 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "an output too many": (lambda c: c["expected"][0]["outputs"].update(x=leaf_of(c)), "unknown fields"),
     "an output of another shape": (lambda c: leaf_of(c).update(shape=[3, 4]), "shape is"),
     "a shape with a negative length": (lambda c: leaf_of(c).update(shape=[-4, -3]), "list of lengths"),
-    "a shape that is not a list": (lambda c: leaf_of(c).update(shape=12), "list of lengths"),
+    "a shape that is not a list": (lambda c: leaf_of(c).update(shape=12), "lengths"),
+    "a shape of many axes": (lambda c: leaf_of(c).update(shape=[1] * 9), "at most 8"),
+    "a shape that takes long to multiply": (lambda c: wrong_leaf_of(c).update(shape=[2**50] * 10_000), "at most 8"),
+    "a value that is not flat": (
+        lambda c: wrong_leaf_of(c).update(shape=[2], value=[[1.0], [2.0]]),
+        "not a flat list",
+    ),
     "a value too few": (lambda c: leaf_of(c)["value"].pop(), "as many entries"),
     "bits too few": (lambda c: leaf_of(c)["bits"].pop(), "bits"),
     "bits of another number": (lambda c: leaf_of(c)["bits"].__setitem__(0, "3ff0000000000001"), "different numbers"),
     "bits that are not hexadecimal": (lambda c: leaf_of(c)["bits"].__setitem__(0, "x" * 16), "hexadecimal"),
+    "bits in capitals": (
+        lambda c: (leaf_of(c)["value"].__setitem__(0, -2.0), leaf_of(c)["bits"].__setitem__(0, "C" + "0" * 15)),
+        "hexadecimal",
+    ),
     "a negative R": (lambda c: leaf_of(c)["R"].__setitem__(0, -1.0), "R is negative"),
     "R too few": (lambda c: leaf_of(c)["R"].pop(), "as many entries"),
     "a negative radius": (lambda c: leaf_of(c).update(radius=-1.0), "radius"),
     "an exact float": (lambda c: leaf_of(c).update(exact=True), "unknown fields"),
+    "the zero of another sign": (
+        lambda c: (leaf_of(c)["value"].__setitem__(0, 0.0), leaf_of(c)["bits"].__setitem__(0, "8" + "0" * 15)),
+        "different numbers",
+    ),
+    "a bug twice": (lambda c: c["wrong"].append(c["wrong"][0]), "two answers"),
+    "a wrong leaf with a radius": (lambda c: wrong_leaf_of(c).update(radius=0.0), "unknown fields"),
     "an unknown bug": (lambda c: c["wrong"][0].update(bug="never-heard"), "bugs.json"),
     "a wrong answer to another question": (lambda c: c["wrong"][0].update(outputs={"x": leaf_of(c)}), "not a leaf"),
     "a wrong answer without outputs": (lambda c: c["wrong"][0].update(outputs={}), "no output"),
     "a dtype nobody knows": (lambda c: c.update(resolves=["float63"]), "resolves"),
     "no dtype": (lambda c: c.update(resolves=[]), "resolves"),
+    "a provenance without a route": (lambda c: c["provenance"].update(routes=[]), "routes"),
+    "a provenance of nothing": (lambda c: c["provenance"].update(routes=[""]), "routes"),
     "a provenance of text": (lambda c: c.update(provenance="trust me"), "provenance"),
 }
 
@@ -277,6 +309,9 @@ def test_a_malformed_policy_is_refused(folder: Path, name: str) -> None:
     refused(folder, message)
 
 
+AXIS = {"title": "t", "default": "a", "values": {"a": "b"}}
+
+
 @pytest.mark.parametrize(
     ("which", "content"),
     [
@@ -288,11 +323,98 @@ def test_a_malformed_policy_is_refused(folder: Path, name: str) -> None:
         ("policy", synthetic.POLICY | {"unit_roundoff": {"float32": 2.0**-24}}),
         ("policy", synthetic.POLICY | {"factor": "16"}),
         ("policy", synthetic.POLICY | {"floor": -1}),
+        ("policy", synthetic.POLICY | {"factor": 1e300}),
+        ("policy", synthetic.POLICY | {"unit_roundoff": {"float64": 2.0**-53, "two words": 0.5}}),
         ("policy", []),
+        ("conventions", {"schema": 1, "axes": {}}),
+        ("conventions", {"schema": 1, "axes": {"kl direction": AXIS}}),
+        ("conventions", {"schema": 1, "axes": {"kl.direction": AXIS | {"default": "c"}}}),
+        ("conventions", {"schema": 1, "axes": {"kl.direction": AXIS | {"values": {"a": "b", "two words": "c"}}}}),
+        ("errata", []),
+        ("errata", {"schema": 1, "errata": {}}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(case="ratio")]}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(rev=0)]}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(date="2026-02-30")]}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(date="20260131")]}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(what="regretted")]}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(why="")]}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(by="me")]}),
+        ("errata", {"schema": 1, "errata": [synthetic.erratum(), synthetic.erratum(why="again")]}),
     ],
 )
 def test_malformed_knowledge_is_refused(tmp_path: Path, which: str, content: Any) -> None:
     refused(synthetic.write(tmp_path, **{which: content}), f"{which}.json")
+
+
+def test_a_wrong_answer_needs_a_certified_one(folder: Path) -> None:
+    case = copy.deepcopy(synthetic.kl_case("two-logits", synthetic.kl_values()))
+    del case["expected"][1]
+    wrong = {"mean_kl": synthetic.wrong_leaf(1.0)}
+    case["wrong"] = [{"bug": "ratio-inverted", "conventions": {"kl.direction": "new_old"}, "outputs": wrong}]
+    synthetic.rewrite(folder, "mean_kl.json", json.dumps({"schema": 1, "op": "mean_kl", "cases": [case]}).encode())
+    refused(folder, "no certified answer under")
+
+
+# Errata.
+
+
+def with_errata(folder: Path, *errata: dict[str, Any]) -> Path:
+    return synthetic.write(folder, errata={"schema": 1, "errata": list(errata)})
+
+
+def test_errata_are_read(tmp_path: Path) -> None:
+    errata = load(with_errata(tmp_path, synthetic.erratum(), synthetic.erratum(what="corrected", rev=2))).errata
+    assert [(e.case, e.rev, e.date, e.what) for e in errata] == [
+        ("ratio/gone", 1, "2026-01-31", "withdrawn"),
+        ("ratio/gone", 2, "2026-01-31", "corrected"),
+    ]
+
+
+def test_there_are_no_errata_yet() -> None:
+    assert load(ops=[]).errata == ()
+
+
+def test_errata_cannot_be_left_out(folder: Path) -> None:
+    (folder / "errata.json").unlink()
+    refused(folder, "errata.json: cannot be read")
+
+
+def test_a_withdrawn_case_cannot_be_present(tmp_path: Path) -> None:
+    with_errata(tmp_path, synthetic.erratum(case="ratio/five"))
+    refused(tmp_path, "ratio/five was withdrawn on 2026-01-31")
+    assert list(load(tmp_path, ops=["td_errors"]).cases) == ["td_errors"]
+
+
+@pytest.mark.parametrize("rev", [1, 2])
+def test_a_corrected_case_has_a_later_revision(tmp_path: Path, rev: int) -> None:
+    with_errata(tmp_path, synthetic.erratum(case="ratio/five", what="corrected", rev=rev))
+    refused(tmp_path, f"ratio/five was corrected after revision {rev}")
+    cases = synthetic.release()["ratio"]
+    cases[1]["rev"] = rev + 1
+    synthetic.rewrite(tmp_path, "ratio.json", json.dumps({"schema": 1, "op": "ratio", "cases": cases}).encode(), 2)
+    assert load(tmp_path).cases["ratio"][1].rev == rev + 1
+
+
+# Whatever holds files.
+
+
+def test_a_release_is_read_from_anything_that_holds_files(folder: Path) -> None:
+    asked = []
+
+    def read(name: str, most: int) -> bytes:
+        asked.append(name)
+        return (folder / name).read_bytes()[:most]
+
+    assert read_release(read, "2026.1", ops=["ratio"]).ids() == ["ratio/seven", "ratio/five"]
+    knowledge = ["conventions.json", "bugs.json", "policy.json", "errata.json"]
+    assert asked == [*knowledge, "2026.1/index.json", "2026.1/ratio.json"]
+
+
+def test_a_complaint_is_a_short_line(folder: Path) -> None:
+    edit_index(folder, lambda index: index.update({"x" * 100_000: 1, "y": 2}))
+    with pytest.raises(VectorError) as caught:
+        load(folder)
+    assert len(str(caught.value)) <= 300
 
 
 JUNK = st.sampled_from(

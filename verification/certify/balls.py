@@ -281,7 +281,7 @@ def certify(function: Callable[[], dict[str, Any]], *, nan: bool = False) -> Cer
     function : callable
         Returns outputs: nested lists of `arb` or `int`, or structures of parameters.
     nan : bool
-        Whether a NaN ball is an answer (a mistake may have it), given as the float NaN.
+        Whether a NaN ball, or one beyond the range of float64, is an answer (a mistake may have it), given as NaN.
 
     Raises
     ------
@@ -307,6 +307,6 @@ def _round_leaf(leaf: Leaf, nan: bool) -> Leaf:
 def _round_entry(entry: Any, nan: bool) -> Rounded | int:
     if isinstance(entry, int):
         return int(entry)
-    if nan and entry.is_nan():
+    if nan and (entry.is_nan() or (entry.is_finite() and abs(entry) > arb(2) ** 1024)):
         return Rounded(float("nan"), inf)
     return to_float(entry)

@@ -41,17 +41,23 @@ POLICY = {
     "text": "tol_i = factor · u · max(R_i, floor · max_j R_j) + ½ ulp(y_i): j over all entries of the output, "
     "u the unit roundoff of the dtype, ulp that of float64 at the certified value y_i.  R is the rms error of "
     "ordinary code in units of u, measured by Monte-Carlo arithmetic.  A case resolves a dtype when 16 · u · max R is "
-    "at most 5 % of the largest output and every listed wrong answer is at least 4 tolerances away.",
+    "at most 5 % of the largest output (where an output is zero throughout, this asks nothing) and every listed wrong "
+    "answer is at least 4 tolerances away.",
 }
 
 
 class Profile(NamedTuple):
-    """The four modules of one profile."""
+    """The five modules of one profile."""
 
     definitions: ModuleType
     mistakes: ModuleType
     textbook: ModuleType
     cases: ModuleType
+    boundaries: ModuleType
+
+    def all_cases(self) -> list[Case]:
+        """Return the ordinary cases, then those at the boundaries."""
+        return [*self.cases.CASES, *self.boundaries.CASES]
 
 
 class Row(NamedTuple):
@@ -77,7 +83,7 @@ class Corpus(NamedTuple):
 
 
 def load_profile(name: str) -> Profile:
-    """Import the four modules of a profile; ImportError if one does not exist."""
+    """Import the five modules of a profile; ImportError if one does not exist."""
     return Profile(*(importlib.import_module(f"verification.certify.{part}.{name}") for part in Profile._fields))
 
 
@@ -117,15 +123,16 @@ def _incomplete(name: str, profile: Profile) -> Iterator[str]:
     ops = {op.name for op in OPS.values() if op.profile == name}
     for part, found in (
         ("definition", set(profile.definitions.DEFINITIONS)),
+        ("second route", {op for op, routes in profile.definitions.ROUTES.items() if routes}),
         ("textbook code", set(profile.textbook.TEXTBOOK)),
-        ("case", {case.op for case in profile.cases.CASES}),
+        ("case", {case.op for case in profile.all_cases()}),
         ("mistake", {mistake.op for mistake in profile.mistakes.MISTAKES}),
     ):
         for op in sorted(ops - found):
             yield f"{op} has no {part}"
         for op in sorted(found - ops):
             yield f"{op} has a {part} but is no op of this profile"
-    ids = [(case.op, case.slug) for case in profile.cases.CASES]
+    ids = [(case.op, case.slug) for case in profile.all_cases()]
     for twice in sorted({one for one in ids if ids.count(one) > 1}):
         yield f"two cases are called {twice[0]}/{twice[1]}"
 
@@ -142,7 +149,7 @@ def certify_op(op: Op, profile: Profile) -> tuple[dict[str, Any], Row, list[str]
     killed: set[str] = set()
     seen: set[tuple[str, str]] = set()
     mistakes = [mistake for mistake in profile.mistakes.MISTAKES if mistake.op == op.name]
-    for case in (case for case in profile.cases.CASES if case.op == op.name):
+    for case in (case for case in profile.all_cases() if case.op == op.name):
         try:
             document, measure, amiss = certify_case(op, case, profile, mistakes)
         except Exception as error:
@@ -195,7 +202,7 @@ def certify_case(
     if len(set(dims.values())) < len(dims) or min(dims.values(), default=2) < 2:
         problems.append(f"dimensions {dims} are not pairwise different and > 1")
     definition = profile.definitions.DEFINITIONS[op.name]
-    routes = getattr(profile.definitions, "ROUTES", {}).get(op.name, ())
+    routes = profile.definitions.ROUTES[op.name]
     algorithms = profile.textbook.TEXTBOOK[op.name]
     if case.algorithms:
         algorithms = tuple(algorithms[number] for number in case.algorithms)
@@ -330,20 +337,19 @@ def _wrong_outputs(op: Op, truth: Certified, dims: dict[str, int]) -> Iterator[s
 
 
 def _agreement(definition: Any, route: Any, inputs: dict[str, Any], chosen: dict[str, str]) -> int:
-    """Return how many bits of the largest entry of a leaf two routes share, over all leaves."""
+    """Return how many bits of the largest entry of a leaf two routes share, over all leaves; of 1, if all may be 0."""
     with balls.precision(ROUTE_PRECISION):
         one, two = balls.leaves(definition(inputs, chosen)), balls.leaves(route(inputs, chosen))
         if {path: leaf.shape for path, leaf in one.items()} != {path: leaf.shape for path, leaf in two.items()}:
             raise ValueError("two routes differ in their outputs")
         shared = ROUTE_PRECISION
         for path, leaf in one.items():
-            scale = max(float(abs(arb(entry)).mid()) for entry in leaf.entries)
+            vanishing = all(arb(entry).contains(0) for entry in leaf.entries)
+            scale = 1.0 if vanishing else max(float(abs(arb(entry)).mid()) for entry in leaf.entries)
             for a, b in zip(leaf.entries, two[path].entries, strict=True):
                 gap = abs(arb(a) - arb(b)).abs_upper()
-                if gap > 0 and scale > 0:
+                if gap > 0:
                     shared = min(shared, max(0, math.floor(-float((gap / arb(scale)).log().mid()) / math.log(2))))
-                elif gap > arb(2) ** -ROUTE_PRECISION:
-                    shared = 0
         return shared
 
 
@@ -381,8 +387,10 @@ def _distance(
         if path not in allowed:
             worst = max(worst, 0.0 if list(values) == leaf.entries else math.inf)
             continue
-        gap = np.abs(np.asarray(values, dtype=np.float64) - _values(leaf)) / allowed[path]
-        worst = max(worst, math.inf if np.isnan(gap).any() else float(gap.max()))
+        gap = np.abs(np.asarray(values, dtype=np.float64) - _values(leaf))
+        with np.errstate(divide="ignore", over="ignore"):
+            ratio = np.divide(gap, allowed[path], out=np.zeros_like(gap), where=gap != 0)  # 0/0 = 0, as for the judge
+        worst = max(worst, math.inf if np.isnan(ratio).any() else float(ratio.max()))
     return worst
 
 
@@ -393,7 +401,8 @@ def _fine_enough(truth: Certified, measured: dict[str, list[float]], u: float) -
         size, amount = largest.get(name, (0.0, 0.0))
         sizes = np.abs(_values(truth.leaves[path]))
         largest[name] = max(size, float(sizes.max())), max(amount, *amplified)
-    return all(FACTOR * u * amount <= RESOLUTION * size for size, amount in largest.values())
+    # The least of an output that is zero throughout is any number at all: there the wrong answers alone decide.
+    return all(size == 0 or FACTOR * u * amount <= RESOLUTION * size for size, amount in largest.values())
 
 
 def _values(leaf: Leaf) -> np.ndarray:

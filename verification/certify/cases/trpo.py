@@ -89,7 +89,14 @@ def added(policy: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 
 # ── Rollouts ────────────────────────────────────────────────
 
-_ACTIVATIONS = {"tanh": math.tanh, "relu": lambda z: max(z, 0.0)}
+_ACTIVATIONS = {
+    "tanh": math.tanh,
+    "relu": lambda z: max(z, 0.0),
+    "elu": lambda z: z if z > 0 else math.expm1(z),
+    "silu": lambda z: z / (1 + math.exp(-z)),
+    "softplus": lambda z: math.log1p(math.exp(z)),
+    "gelu": lambda z: z * math.erfc(-z / math.sqrt(2)) / 2,
+}
 
 
 def outputs(policy: dict[str, Any], x: list[float]) -> list[float]:
@@ -342,7 +349,7 @@ def _fisher_cases() -> list[Case]:
     return cases
 
 
-def _matrix(draw: Draw, size: int) -> list[list[float]]:
+def positive_definite(draw: Draw, size: int) -> list[list[float]]:
     """A symmetric positive definite matrix BᵀB + I/2 of short numbers."""
     B = draw.numbers(size + 2, size, largest=1.0, bits=3)
     return [[sum(row[i] * row[j] for row in B) + (0.5 if i == j else 0.0) for j in range(size)] for i in range(size)]
@@ -357,7 +364,8 @@ def _solver_cases() -> list[Case]:
         ("to-the-end-5", 54, 5, 5, "As many iterations as unknowns", "In exact arithmetic this is the solution."),
     ):
         draw = Draw(seed)
-        inputs = {"matrix": _matrix(draw, size), "b": draw.numbers(size, largest=2.0), "iterations": iterations}
+        matrix, b = positive_definite(draw, size), draw.numbers(size, largest=2.0)
+        inputs = {"matrix": matrix, "b": b, "iterations": iterations}
         cases.append(Case("conjugate_gradient", slug, title, purpose, inputs))
     for slug, (draw, policy), rows, damping, iterations, title in (
         ("gaussian-two-iterations-7x4-5-3", gaussian_policy(55), 7, 2.0**-3, 2, "Gaussian policy, two iterations"),
@@ -442,7 +450,7 @@ def _step_cases() -> list[Case]:
     ):
         draw = Draw(seed)
         direction = draw.numbers(size, largest=2.0)
-        matrix = _matrix(draw, size)
+        matrix = positive_definite(draw, size)
         product = [sum(m * x for m, x in zip(row, direction, strict=True)) for row in matrix]
         inputs = {"direction": direction, "product": product, "max_kl": max_kl}
         purpose = "A direction that is not of unit length, with the product of a positive definite matrix."

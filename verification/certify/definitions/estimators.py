@@ -30,7 +30,7 @@ def kl_estimators(inputs: Inputs, conventions: Conventions) -> Outputs:
     ratio = [new.exp() / old.exp() for old, new in rows]
     return {
         "k1": [-r.log() for r in ratio],
-        "k2": [r.log() ** 2 / 2 for r in ratio],
+        "k2": [r.log() * r.log() / 2 for r in ratio],  # not **: it has no square of a ball around 0
         "k3": [r - 1 - r.log() for r in ratio],
     }
 

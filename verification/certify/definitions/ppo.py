@@ -12,6 +12,7 @@ from verification.certify.balls import equal, exact, less, mean, positive, ratio
 from verification.certify.calculus import Function, Scalar, constant, gradient
 from verification.certify.definitions import trpo
 from verification.certify.definitions.trpo import Conventions, Inputs, Outputs, flatten, unflatten
+from verification.certify.routes.ppo import ROUTES as ROUTES  # the second routes, for the corpus
 
 ValueRow = Callable[[Scalar, Scalar | None, Scalar, arb | None, str], Scalar]
 

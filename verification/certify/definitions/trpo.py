@@ -13,6 +13,7 @@ from flint import arb, arb_mat
 
 from verification.certify.balls import dot, exact, less, mean, positive, total
 from verification.certify.calculus import Scalar, constant, exponential, gradient, hessian, hessian_product, logarithm
+from verification.certify.routes import trpo as routes
 
 Inputs: TypeAlias = dict[str, Any]
 Conventions: TypeAlias = dict[str, str]
@@ -306,10 +307,12 @@ def solve(matrix: arb_mat, vector: Sequence[arb]) -> list[arb]:
 
 
 def conjugate_gradient_of(matrix: arb_mat, b: list[arb], iterations: int) -> list[arb]:
-    """x after so many iterations, from x = 0."""
+    """x after so many iterations, from x = 0, or where the residual is zero."""
     x, r, p = [arb(0) for _ in b], list(b), list(b)
     rr = dot(r, r)
     for _ in range(iterations):
+        if rr.is_zero():  # exactly: x is the solution, and there is no direction to go
+            break
         Ap = times(matrix, p)
         alpha = rr / dot(p, Ap)
         x = [x_i + alpha * p_i for x_i, p_i in zip(x, p, strict=True)]
@@ -480,6 +483,8 @@ def step_length(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT
 
 
 def _full_step(inputs: Inputs, conventions: Conventions, fisher: arb_mat, x: list[arb], pieces: Pieces) -> list[arb]:
+    if all(x_i.is_zero() for x_i in x):
+        return x  # whatever the length: there is nowhere to go
     damping = inputs["damping"] if conventions["step_length.damping"] == "damped" else 0
     quadratic_form = dot(x, times(pieces.damped(inputs, fisher, damping), x))
     beta = pieces.step_length(quadratic_form, arb(inputs["max_kl"]))
@@ -600,7 +605,7 @@ def _independent_rows(inputs: Inputs, theta: list[arb], pieces: Pieces) -> _Rows
     return _Rows(matrix, metric, cotangent)
 
 
-# ── Second routes ────────────────────────────────────────────────
+# ── Second routes made of the same pieces; those of `routes` share none ────────────────────────────────────────────
 
 
 def surrogate_gradient_by_scores(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -645,12 +650,14 @@ def natural_gradient_by_hessian(inputs: Inputs, conventions: Conventions) -> Out
     return {"direction": unflatten(policy, x)}
 
 
-ROUTES: dict[str, tuple[Callable[[Inputs, Conventions], Outputs], ...]] = {
+_BY_SERIES: dict[str, tuple[Callable[[Inputs, Conventions], Outputs], ...]] = {
     "surrogate_gradient": (surrogate_gradient_by_scores,),
     "fisher_vector_product": (fisher_vector_product_by_kl,),
     "fisher_matrix": (fisher_matrix_by_kl,),
     "natural_gradient": (natural_gradient_by_hessian,),
 }
+
+ROUTES = {op: (*others, *_BY_SERIES.get(op, ())) for op, others in routes.ROUTES.items()}
 
 DEFINITIONS: dict[str, Callable[[Inputs, Conventions], Outputs]] = {
     "network_forward": network_forward,

@@ -67,6 +67,16 @@ def _twice(logits: list[arb]) -> list[arb]:
     return _softmax(_softmax(logits))
 
 
+_LARGEST, _SMALLEST = 709.8, -745.2  # beyond, eᶻ is infinite or 0 in float64
+
+
+def _unshifted(logits: list[arb]) -> list[arb]:
+    """exp(logits) over their sum in float64, the largest logit not subtracted: NaN where that is ∞/∞ or 0/0"""
+    if any(z > _LARGEST for z in logits) or all(z < _SMALLEST for z in logits):
+        return [arb.nan() for _ in logits]
+    return _softmax(logits)
+
+
 def _exponentials(logits: list[arb]) -> list[arb]:
     """exp(logits), as if they were normalised"""
     return [z.exp() for z in logits]
@@ -369,24 +379,37 @@ def _categorical() -> list[Mistake]:
         Mistake("cat-double-softmax", "kl_categorical", _per_row("kl", _kl_of(_twice))),
         Mistake("cat-logits-as-logp", "mean_kl_categorical", _averaged(_kl_of(_exponentials))),
         Mistake("cat-double-softmax", "mean_kl_categorical", _averaged(_kl_of(_twice))),
-        Mistake("cat-double-softmax", "score_categorical", _twice_score),
-        Mistake("cat-double-softmax", "fisher_categorical", _twice_fisher),
+        Mistake("cat-double-softmax", "score_categorical", _score_of(_twice)),
+        Mistake("cat-double-softmax", "fisher_categorical", _fisher_of(_twice)),
+        Mistake("cat-overflow", "log_prob_categorical", _log_prob_of(_unshifted)),
+        Mistake("cat-overflow", "entropy_categorical", _entropy_of(_unshifted)),
+        Mistake("cat-overflow", "score_categorical", _score_of(_unshifted)),
+        Mistake("cat-overflow", "fisher_categorical", _fisher_of(_unshifted)),
     ]
 
 
-def _twice_score(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """One-hot minus softmax(softmax(logits))."""
-    rows = zip(exact(inputs["logits"]), inputs["actions"], strict=True)
-    return {"logits": [[arb(int(k == a)) - p for k, p in enumerate(_twice(z))] for z, a in rows]}
+def _score_of(weights: Callable[[list[arb]], list[arb]]) -> Answer:
+    """One-hot minus other probabilities."""
+
+    def answer(inputs: Inputs, conventions: Conventions) -> Outputs:
+        rows = zip(exact(inputs["logits"]), inputs["actions"], strict=True)
+        return {"logits": [[arb(int(k == a)) - p for k, p in enumerate(weights(z))] for z, a in rows]}
+
+    return answer
 
 
-def _twice_fisher(inputs: Inputs, conventions: Conventions) -> Outputs:
-    return {
-        "fisher": [
-            [[(p if i == j else arb(0)) - p * q for j, q in enumerate(row)] for i, p in enumerate(row)]
-            for row in (_twice(z) for z in exact(inputs["logits"]))
-        ]
-    }
+def _fisher_of(weights: Callable[[list[arb]], list[arb]]) -> Answer:
+    """diag(p) − ppᵀ of other probabilities."""
+
+    def answer(inputs: Inputs, conventions: Conventions) -> Outputs:
+        return {
+            "fisher": [
+                [[(p if i == j else arb(0)) - p * q for j, q in enumerate(row)] for i, p in enumerate(row)]
+                for row in (weights(z) for z in exact(inputs["logits"]))
+            ]
+        }
+
+    return answer
 
 
 def _masked() -> list[Mistake]:

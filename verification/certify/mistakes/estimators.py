@@ -161,6 +161,14 @@ def _lambda_ignored(one: Series) -> Series:
     return {"decay": one["gamma"] * exact(0.95)}
 
 
+def _lambda_one(one: Series) -> Series:
+    return {"decay": one["gamma"]}
+
+
+def _truncation_first(one: Series) -> Series:
+    return {"terminated": [d and not c for d, c in zip(one["terminated"], one["truncated"], strict=True)]}
+
+
 def _missing_gamma(one: Series) -> Series:
     return {"decay": one["lambda"]}
 
@@ -297,6 +305,7 @@ _GAE: dict[str, Any] = {
     "gae-discarded": _gae(_unchanged, _discarded),
     "gae-missing-gamma": _gae(_missing_gamma),
     "gae-lambda-ignored": _gae(_lambda_ignored),
+    "gae-lambda-one": _gae(_lambda_one),
     "gae-no-mask-recursion": _gae(_no_mask_recursion),
     "gae-no-mask-delta": _gae(_no_mask_delta),
     "gae-flatten-order": _flatten_order,
@@ -309,6 +318,7 @@ _TRUNCATION: dict[str, Callable[[Series], Series]] = {
     "gae-trunc-not-boundary": _truncation_ignored,
     "gae-trunc-reset-obs": _truncation_reset,
     "gae-trunc-current-value": _truncation_current,
+    "gae-trunc-over-terminated": _truncation_first,
 }
 
 MISTAKES: list[Mistake] = [
@@ -323,6 +333,7 @@ MISTAKES: list[Mistake] = [
     Mistake("gae-done-late", "discounted_returns", _returns(_done_late)),
     Mistake("gae-done-early", "discounted_returns", _returns(_done_early)),
     Mistake("gae-trunc-as-terminal", "discounted_returns", _returns(_truncation_is_terminal)),
+    Mistake("gae-trunc-over-terminated", "discounted_returns", _returns(_truncation_first)),
     Mistake("ret-no-bootstrap", "discounted_returns", _returns(lambda one: {"open": arb(0)})),
     Mistake("ret-no-reset", "discounted_returns", _returns(_return_unreset)),
     Mistake("gae-missing-gamma", "discounted_returns", _returns(lambda one: {"gamma": arb(1)})),

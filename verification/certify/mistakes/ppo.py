@@ -5,7 +5,7 @@ from typing import Any
 
 from flint import arb
 
-from verification.certify.balls import less, maximum, mean, minimum, rational, total
+from verification.certify.balls import exact, less, maximum, mean, minimum, positive, rational, total
 from verification.certify.calculus import Scalar, constant, exponential
 from verification.certify.definitions import ppo, trpo
 from verification.certify.definitions.ppo import RIGHT, Adam, Conventions, Inputs, Outputs, Pieces, Rates, clipped_term
@@ -13,7 +13,7 @@ from verification.certify.definitions.trpo import Phi
 from verification.certify.mistakes import Mistake
 from verification.certify.mistakes.trpo import (
     LOG_PROB_MISTAKES,
-    TANH_SLOPE,
+    SLOPE_MISTAKES,
     ratio_always_one,
     ratio_inverted,
     ratio_without_gradient,
@@ -74,6 +74,12 @@ def _clipped_term_without_advantage(r: Scalar, A: arb, clip: arb) -> Scalar:
     return _smaller(r * A, _kept(r, clip))
 
 
+def _window_of_log_ratio(r: Scalar, A: arb, clip: arb) -> Scalar:
+    if positive(A):
+        return clip.exp() * A if less(clip.exp(), constant(r)) else r * A
+    return (-clip).exp() * A if less(constant(r), (-clip).exp()) else r * A
+
+
 def _dual_for_all_signs(r: Scalar, A: arb, clip: arb) -> Scalar:
     return _larger(clipped_term(r, A, clip), 3 * A)
 
@@ -99,6 +105,8 @@ def _advantages_averaged_first(ratios: list[Scalar], advantages: list[arb], clip
 def _one_branch_normalised(ratios: list[Scalar], advantages: list[arb], clip: arb) -> Scalar:
     average = mean(advantages)
     std = mean([(A - average) * (A - average) for A in advantages]).sqrt()
+    if std.is_zero():
+        return arb.nan()
     rows = zip(ratios, advantages, strict=True)
     return mean([_smaller(r * A, _kept(r, clip) * ((A - average) / std)) for r, A in rows])
 
@@ -116,6 +124,8 @@ CLIP_MISTAKES: dict[str, Pieces] = {
     "dual-clip-all-signs": RIGHT._replace(objective=_row_mean(_dual_for_all_signs)),
     "loss-double-negation": RIGHT._replace(objective=_negated),
 }
+
+WINDOW: dict[str, Pieces] = {"clip-in-log-ratio": RIGHT._replace(objective=_row_mean(_window_of_log_ratio))}
 
 REDUCTION_MISTAKES: dict[str, Pieces] = {
     "adv-mean-before-ratio": RIGHT._replace(objective=_advantages_averaged_first),
@@ -138,7 +148,22 @@ GRADIENT_MISTAKES: dict[str, Pieces] = {"ratio-old-not-detached": RIGHT._replace
 
 POLICY_MISTAKES: dict[str, Pieces] = {
     bug: RIGHT._replace(policy=trpo.RIGHT._replace(log_prob=log_prob)) for bug, log_prob in LOG_PROB_MISTAKES.items()
-} | {"tanh-deriv-of-output": RIGHT._replace(policy=TANH_SLOPE)}
+}
+
+SLOPES: dict[str, Pieces] = {bug: RIGHT._replace(policy=pieces) for bug, pieces in SLOPE_MISTAKES.items()}
+
+
+def _fraction_by_log_ratio(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """Rows counted where |log r| > ε."""
+    clip, clipped = arb(inputs["clip"]), 0
+    columns = (exact(inputs[name]) for name in ("old_log_prob", "new_log_prob", "advantages"))
+    for old, new, A in zip(*columns, strict=True):
+        below, above = less(new - old, -clip), less(clip, new - old)
+        if conventions["clip_fraction.rule"] == "outside":
+            clipped += below or above
+        else:
+            clipped += (above and less(0, A)) or (below and less(A, 0))
+    return {"clip_fraction": rational(clipped, len(inputs["advantages"]))}
 
 
 def _ratio_logged(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -327,14 +352,17 @@ def _restarted(inputs: Inputs, conventions: Conventions) -> Outputs:
 
 MISTAKES: list[Mistake] = [
     *made_of(ppo.ratio, RATIO_MISTAKES),
-    *made_of(ppo.clipped_objective, CLIP_MISTAKES | REDUCTION_MISTAKES | RATIO_MISTAKES),
-    *made_of(ppo.clipped_objective_gradient, CLIP_MISTAKES | REDUCTION_MISTAKES | RATIO_MISTAKES | GRADIENT_MISTAKES),
+    *made_of(ppo.clipped_objective, CLIP_MISTAKES | WINDOW | REDUCTION_MISTAKES | RATIO_MISTAKES),
+    *made_of(
+        ppo.clipped_objective_gradient, CLIP_MISTAKES | WINDOW | REDUCTION_MISTAKES | RATIO_MISTAKES | GRADIENT_MISTAKES
+    ),
     *made_of(
         ppo.clipped_objective_parameter_gradient,
-        CLIP_MISTAKES | REDUCTION_MISTAKES | RATIO_MISTAKES | GRADIENT_MISTAKES | POLICY_MISTAKES,
+        CLIP_MISTAKES | REDUCTION_MISTAKES | RATIO_MISTAKES | GRADIENT_MISTAKES | POLICY_MISTAKES | SLOPES,
     ),
     *made_of(ppo.clip_fraction, RATIO_MISTAKES),
     Mistake("clipfrac-wrong", "clip_fraction", _ratio_logged),
+    Mistake("clip-in-log-ratio", "clip_fraction", _fraction_by_log_ratio),
     *made_of(ppo.approximate_kl, ESTIMATOR_MISTAKES),
     *made_of(ppo.kl_penalized_objective, RATIO_MISTAKES),
     Mistake("kl-negated", "kl_penalized_objective", _with_kl_times(-1.0)),
@@ -345,14 +373,16 @@ MISTAKES: list[Mistake] = [
     *made_of(ppo.clipped_value_loss, VALUE_CLIP_MISTAKES),
     *made_of(
         ppo.entropy_bonus,
-        ENTROPY_MISTAKES | ENTROPY_SIGN | {"tanh-deriv-of-output": POLICY_MISTAKES["tanh-deriv-of-output"]},
+        ENTROPY_MISTAKES | ENTROPY_SIGN | SLOPES,
     ),
     *made_of(
         ppo.ppo_objective,
         CLIP_MISTAKES
+        | WINDOW
         | REDUCTION_MISTAKES
         | RATIO_MISTAKES
         | POLICY_MISTAKES
+        | SLOPES
         | VALUE_MISTAKES
         | BONUS_SIGN
         | {bug: ENTROPY_MISTAKES[bug] for bug in ("ent-half-logstd", "ent-mean-dims", "ent-missing-half")},
@@ -360,10 +390,7 @@ MISTAKES: list[Mistake] = [
     *made_of(ppo.adam_step, ADAM_MISTAKES),
     *made_of(
         ppo.ppo_epoch,
-        CLIP_MISTAKES
-        | RATIO_MISTAKES
-        | ADAM_MISTAKES
-        | {"tanh-deriv-of-output": POLICY_MISTAKES["tanh-deriv-of-output"]},
+        CLIP_MISTAKES | RATIO_MISTAKES | ADAM_MISTAKES | SLOPES,
     ),
     Mistake("epoch-restarted", "ppo_epoch", _restarted),
 ]

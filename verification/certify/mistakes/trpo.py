@@ -6,7 +6,7 @@ from typing import Any
 from flint import arb, arb_mat
 
 from verification.certify.balls import dot, exact, mean, total
-from verification.certify.calculus import Function, Scalar, constant, exponential, gradient
+from verification.certify.calculus import Function, Scalar, along, constant, exponential, gradient
 from verification.certify.definitions import trpo
 from verification.certify.definitions.trpo import RIGHT, Conventions, Inputs, Outputs, Phi, Pieces, Search, moved, times
 from verification.certify.mistakes import Mistake
@@ -67,6 +67,17 @@ def _tanh_with_slope_of_output(z: Scalar) -> Scalar:
     z0 = constant(z)
     h = z0.tanh()
     return h + (1 - h.tanh() * h.tanh()) * (z - z0)
+
+
+def _slope_of_output(activation: Callable[[Scalar], Scalar]) -> Callable[[Scalar], Scalar]:
+    """The activation f with the slope f′(f(z)) in place of f′(z)."""
+
+    def replaced(z: Scalar) -> Scalar:
+        z0 = constant(z)
+        h = activation(z0)
+        return h + along(lambda point: activation(point[0]), [h], [1], 1) * (z - z0)
+
+    return replaced
 
 
 # ── Distributions ────────────────────────────────────────────────
@@ -227,6 +238,11 @@ SURROGATE_MISTAKES: dict[str, Pieces] = {
 
 
 TANH_SLOPE = RIGHT._replace(activations=trpo.ACTIVATIONS | {"tanh": _tanh_with_slope_of_output})
+SLOPE_OF_OUTPUT = RIGHT._replace(
+    activations=trpo.ACTIVATIONS
+    | {name: _slope_of_output(trpo.ACTIVATIONS[name]) for name in ("elu", "silu", "softplus", "gelu")}
+)
+SLOPE_MISTAKES: dict[str, Pieces] = {"tanh-deriv-of-output": TANH_SLOPE, "activation-slope-of-output": SLOPE_OF_OUTPUT}
 
 
 # ── Fisher matrix ────────────────────────────────────────────────
@@ -285,8 +301,7 @@ FISHER_MISTAKES: dict[str, Pieces] = {
     "kl-logvar-as-logstd": KL_LOG_VARIANCE,
     "fvp-softmax-metric": RIGHT._replace(fisher_of_phi=_metric_without_product),
     "fvp-sum-not-mean": RIGHT._replace(damped=_summed),
-    "tanh-deriv-of-output": TANH_SLOPE,
-}
+} | SLOPE_MISTAKES
 
 
 def _rejecting_nan(search: Search) -> tuple[list[arb], int]:
@@ -328,6 +343,8 @@ def _conjugate_gradient(
         x, r, p = [arb(0) for _ in b], list(b), list(b)
         rr = dot(r, r)
         for iteration in range(iterations):
+            if rr.is_zero():
+                break
             Ap = times(matrix, p)
             alpha = rr / dot(p, Ap)
             x = moved(x, alpha, p)
@@ -351,6 +368,16 @@ CG_MISTAKES: dict[str, Pieces] = {
     ),
     "cg-steepest": RIGHT._replace(conjugate_gradient=_conjugate_gradient(lambda k, r, p, beta: list(r))),
 }
+
+
+def _never_stopping(matrix: arb_mat, b: list[arb], iterations: int) -> list[arb]:
+    """The first division is 0/0 where b is 0."""
+    if all(entry.is_zero() for entry in b):
+        return [arb.nan() for _ in b]
+    return trpo.conjugate_gradient_of(matrix, b, iterations)
+
+
+BREAKDOWN: dict[str, Pieces] = {"cg-breakdown": RIGHT._replace(conjugate_gradient=_never_stopping)}
 
 
 STEP_MISTAKES: dict[str, Pieces] = {
@@ -454,23 +481,23 @@ MISTAKES: list[Mistake] = [
     *made_of(trpo.surrogate, SURROGATE_MISTAKES),
     *made_of(
         trpo.surrogate_gradient,
-        SURROGATE_MISTAKES
-        | {"ratio-old-not-detached": RIGHT._replace(ratio=ratio_without_gradient), "tanh-deriv-of-output": TANH_SLOPE},
+        SURROGATE_MISTAKES | {"ratio-old-not-detached": RIGHT._replace(ratio=ratio_without_gradient)} | SLOPE_MISTAKES,
     ),
     *made_of(trpo.mean_kl, KL_VALUE_MISTAKES),
     *made_of(
         trpo.mean_kl_gradient,
-        KL_MISTAKES | {"cat-kl-unnormalised": KL_UNNORMALISED, "tanh-deriv-of-output": TANH_SLOPE},
+        KL_MISTAKES | {"cat-kl-unnormalised": KL_UNNORMALISED} | SLOPE_MISTAKES,
     ),
     # kl-log-ratio-sign has the right Hessian: the logarithm is linear in log_std
     *made_of(trpo.mean_kl_hessian_vector_product, without(KL_MISTAKES, "kl-log-ratio-sign")),
     *made_of(trpo.fisher_matrix, FISHER_MISTAKES),
     Mistake("flat-order", "fisher_matrix", _columns_first),
     *made_of(trpo.fisher_vector_product, FISHER_MISTAKES | DAMPING_MISTAKES | NO_DAMPING),
-    *made_of(trpo.conjugate_gradient, CG_MISTAKES),
+    *made_of(trpo.conjugate_gradient, CG_MISTAKES | BREAKDOWN),
     *made_of(
         trpo.fisher_conjugate_gradient,
         CG_MISTAKES
+        | BREAKDOWN
         | NO_DAMPING
         | {bug: FISHER_MISTAKES[bug] for bug in ("kl-mean-dims", "fvp-softmax-metric", "fvp-sum-not-mean")},
     ),
@@ -493,7 +520,7 @@ MISTAKES: list[Mistake] = [
     *made_of(trpo.line_search, SEARCH_MISTAKES),
     *made_of(
         trpo.trpo_step,
-        without(SEARCH_MISTAKES, "ls-full-step-on-failure", "ls-no-restore", "ls-kl-self")
+        without(SEARCH_MISTAKES, "ls-kl-self")
         | CG_MISTAKES
         | STEP_MISTAKES
         | NO_DAMPING

@@ -371,8 +371,13 @@ _CATEGORICAL: tuple[tuple[Textbook, ...], ...] = (
     (categorical_log_prob, categorical_log_prob_by_lse, _normalised_first(categorical_log_prob_normalised)),
     (categorical_entropy, categorical_entropy_by_lse, _normalised_first(categorical_entropy_normalised)),
     (categorical_kl, categorical_kl_stable, _normalised_first(categorical_kl)),
-    (categorical_score, _normalised_first(categorical_score_normalised)),
-    (categorical_fisher, categorical_fisher_by_scores, _normalised_first(categorical_fisher_normalised)),
+    (categorical_score, _normalised_first(categorical_score_normalised), categorical_score_normalised),
+    (
+        categorical_fisher,
+        categorical_fisher_by_scores,
+        _normalised_first(categorical_fisher_normalised),
+        categorical_fisher_normalised,
+    ),
 )
 _GAUSSIAN_KL: tuple[Textbook, ...] = (gaussian_kl, gaussian_kl_stable)
 

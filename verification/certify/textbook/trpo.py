@@ -48,18 +48,45 @@ def _tanh_curvature(z: Array) -> Array:
     return -2 * h * (1 - h * h)
 
 
-def _unused(z: Array) -> Array:
-    raise NotImplementedError("only the forward pass has this activation")
+def _below(z: Array) -> Array:
+    return np.exp(np.minimum(z, 0.0))
+
+
+def _silu_slope(z: Array) -> Array:
+    s = _sigmoid(z)
+    return s * (1 + z * (1 - s))
+
+
+def _silu_curvature(z: Array) -> Array:
+    s = _sigmoid(z)
+    return s * (1 - s) * (2 + z * (1 - 2 * s))
+
+
+def _sigmoid_slope(z: Array) -> Array:
+    s = _sigmoid(z)
+    return s * (1 - s)
+
+
+def _normal_cdf(z: Array) -> Array:
+    return 0.5 * (1 + _erf(z / np.sqrt(2.0)))
+
+
+def _normal_density(z: Array) -> Array:
+    return np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
 
 
 ACTIVATIONS = {
     "tanh": Activation(np.tanh, _tanh_slope, _tanh_curvature),
     "relu": Activation(lambda z: np.maximum(z, 0.0), lambda z: 1.0 * (z > 0), lambda z: 0.0 * z),
     "identity": Activation(lambda z: z, lambda z: 1.0 + 0.0 * z, lambda z: 0.0 * z),
-    "elu": Activation(lambda z: np.maximum(z, 0.0) + np.exp(np.minimum(z, 0.0)) - 1, _unused, _unused),
-    "silu": Activation(lambda z: z * _sigmoid(z), _unused, _unused),
-    "softplus": Activation(lambda z: np.log(1 + np.exp(z)), _unused, _unused),
-    "gelu": Activation(lambda z: 0.5 * z * (1 + _erf(z / np.sqrt(2.0))), _unused, _unused),
+    "elu": Activation(lambda z: np.maximum(z, 0.0) + _below(z) - 1, _below, lambda z: (z < 0) * _below(z)),
+    "silu": Activation(lambda z: z * _sigmoid(z), _silu_slope, _silu_curvature),
+    "softplus": Activation(lambda z: np.log(1 + np.exp(z)), _sigmoid, _sigmoid_slope),
+    "gelu": Activation(
+        lambda z: 0.5 * z * (1 + _erf(z / np.sqrt(2.0))),
+        lambda z: _normal_cdf(z) + z * _normal_density(z),
+        lambda z: (2 - z * z) * _normal_density(z),
+    ),
 }
 
 
@@ -212,6 +239,15 @@ def kl_rows_by_ratio(policy: Inputs, p: Array, q: Array, p_log_std: Array, q_log
     return 0.5 * np.sum(ratio + t - 1 - np.log(ratio), axis=1)
 
 
+def _excess(x: Array) -> Array:
+    """eˣ − 1 − x, by its series near 0."""
+    tail = 1.0 + 0.0 * x
+    for n in range(20, 2, -1):
+        tail = 1 + tail * x / n
+    near = np.abs(x) < 1
+    return np.where(near, 0.5 * x * x * tail, np.expm1(np.where(near, 1.0, x)) - x)
+
+
 # ── Surrogate and mean KL ────────────────────────────────────────────────
 
 
@@ -299,6 +335,37 @@ def mean_kl(inputs: Inputs, conventions: Conventions) -> Outputs:
 def mean_kl_by_ratio(inputs: Inputs, conventions: Conventions) -> Outputs:
     """the same by ratios of probabilities or variances"""
     return {"mean_kl": _mean_kl(inputs, conventions, kl_rows_by_ratio)}
+
+
+def _changed_outputs(policy: Inputs, x: Array, W_changes: list[Array], b_changes: list[Array]) -> Array:
+    """φ(θ + dθ) − φ(θ), the change carried through the layers: dh = sinh(dz)/(cosh z cosh(z + dz)) for tanh."""
+    f = ACTIVATIONS[policy["activation"]]
+    h, dh = x, 0.0 * x
+    for number, layer in enumerate(policy["layers"]):
+        dW, db = W_changes[number], b_changes[number]
+        z = h @ layer["W"] + layer["b"]
+        dz = (h + dh) @ dW + dh @ layer["W"] + db
+        h = f.value(z)
+        dh = np.sinh(dz) / (np.cosh(z) * np.cosh(z + dz)) if f.value is np.tanh else f.value(z + dz) - h
+    return dz
+
+
+def mean_kl_by_change(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """log(1 + Σ p (eᶜ − 1 − c)), or Σ ½(e⁻²ᵈ − 1 + 2d) + ½(dμ/σ₁)², from the change of the parameters"""
+    p, q = inputs["old_policy"], inputs["new_policy"]
+    if conventions["kl.direction"] == "new_old":
+        p, q = q, p
+    pairs = list(zip(p["layers"], q["layers"], strict=True))
+    W_changes, b_changes = ([b[name] - a[name] for a, b in pairs] for name in ("W", "b"))
+    dz = _changed_outputs(p, inputs["observations"], W_changes, b_changes)
+    if p["distribution"] == "categorical":
+        probability = softmax(forward(p, inputs["observations"])[0])
+        c = dz - np.sum(probability * dz, axis=1, keepdims=True)
+        c = c - np.sum(probability * c, axis=1, keepdims=True)
+        return {"mean_kl": np.mean(np.log1p(np.sum(probability * _excess(c), axis=1)))}
+    d = q["log_std"] - p["log_std"]
+    terms = 0.5 * _excess(-2 * d) + 0.5 * (dz / np.exp(q["log_std"])) ** 2
+    return {"mean_kl": np.mean(np.sum(terms, axis=1))}
 
 
 def _kl_slopes(inputs: Inputs, conventions: Conventions) -> tuple[Array, Array]:
@@ -481,6 +548,8 @@ def cg(product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
     x, r, p = 0.0 * b, b, b
     rr = np.sum(r * r)
     for _ in range(iterations):
+        if rr == 0:
+            break
         Ap = product(p)
         alpha = rr / np.sum(p * Ap)
         x = x + alpha * p
@@ -495,6 +564,8 @@ def cg_with_true_residual(product: Callable[[Array], Array], b: Array, iteration
     """Conjugate gradients from zero, with the residual b − Ax and β = −rᵀAp/pᵀAp."""
     x, r, p = 0.0 * b, b, b
     for number in range(iterations):
+        if not np.any(r != 0):
+            break
         Ap = product(p)
         curvature = np.sum(p * Ap)
         x = x + np.sum(r * p) / curvature * p
@@ -637,7 +708,9 @@ def natural_gradient_minimum_norm_by_fisher(inputs: Inputs, conventions: Convent
 
 
 def _shifts(policy: Inputs) -> Array:
-    """ZZᵀ of the shifts of all logits alike."""
+    """ZZᵀ of the shifts of all logits alike; a Gaussian policy has none."""
+    if policy["distribution"] != "categorical":
+        return 0.0
     size = sum(layer["W"].size + layer["b"].size for layer in policy["layers"])
     m, n = policy["layers"][-1]["W"].shape
     Z = np.zeros((size, m + 1))
@@ -665,6 +738,8 @@ def _scaled(inputs: Inputs, conventions: Conventions, H: Array, x: Array) -> Arr
     quadratic = np.sum(x * (H @ x))
     if conventions["step_length.damping"] == "undamped":
         quadratic = quadratic - inputs["damping"] * np.sum(x * x)
+    if quadratic == 0:
+        return x
     return np.sqrt(2 * inputs["max_kl"] / quadratic) * x
 
 
@@ -748,7 +823,7 @@ TEXTBOOK: dict[str, tuple[Callable[[Inputs, Conventions], Outputs], ...]] = {
     "network_forward": (network_forward, network_forward_by_columns),
     "surrogate": (surrogate, surrogate_by_density),
     "surrogate_gradient": (surrogate_gradient, surrogate_gradient_by_scores),
-    "mean_kl": (mean_kl, mean_kl_by_ratio),
+    "mean_kl": (mean_kl, mean_kl_by_ratio, mean_kl_by_change),
     "mean_kl_gradient": (mean_kl_gradient, mean_kl_gradient_by_jacobian),
     "mean_kl_hessian_vector_product": (mean_kl_hessian_vector_product,),
     "fisher_matrix": (fisher_matrix, fisher_matrix_by_scores),

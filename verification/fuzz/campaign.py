@@ -1,0 +1,142 @@
+"""The loader and the referee held to each other, on one mutated release after another.
+
+Each release is a function of a seed and its number alone, so a finding is reproduced by these two.
+"""
+
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from random import Random
+from types import FrameType
+from typing import NamedTuple
+
+from refpg.conformance.ops import OPS
+from refpg.conformance.vectors import VectorError, Vectors, read_release
+from verification.fuzz import mutations, referee, seeds
+
+SECONDS = 2.0
+LONGEST_MESSAGE = 400
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_KNOWLEDGE = {"conventions.json", "bugs.json", "policy.json", "errata.json", seeds.INDEX}
+ALLOWED = _KNOWLEDGE | {f"{seeds.RELEASE}/{op}.json" for op in OPS}
+
+REFUSED, ACCEPTED = "refused", "accepted"
+
+
+class Finding(NamedTuple):
+    """What must not happen: the ``number`` of the release, what was ``done`` to it, what is ``amiss``, the files."""
+
+    number: int
+    done: str
+    amiss: str
+    files: dict[str, bytes]
+
+
+class Hang(BaseException):
+    """The loader used its time up; no `Exception`, so that nothing in it can catch this."""
+
+
+def run(count: int, seed: int, first: int = 0) -> Iterator[tuple[str, str, Finding | None]]:
+    """Yield, for each release, the kind of mutation, REFUSED or ACCEPTED, and a finding if there is one."""
+    for number in range(first, first + count):
+        random = Random(f"{seed}/{number}")
+        done, files = mutations.mutated(seeds.release(random), random)
+        outcome, amiss = judged(files)
+        yield done.partition(":")[0], outcome, Finding(number, done, amiss, files) if amiss else None
+
+
+def judged(files: dict[str, bytes]) -> tuple[str, str]:
+    """Load a release, and return REFUSED or ACCEPTED and what is amiss about that, empty if nothing."""
+    read, asked = reader(files)
+    start = time.process_time()
+    try:
+        with limited(SECONDS):
+            vectors = read_release(read, seeds.RELEASE)
+        outcome, amiss = ACCEPTED, ""
+    except VectorError as error:
+        outcome, amiss = REFUSED, _complaint(str(error))
+    except Hang:
+        return REFUSED, f"not done after {SECONDS} s"
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return REFUSED, f"{type(error).__name__}: {error}"
+    if time.process_time() - start > SECONDS:
+        return outcome, f"took {time.process_time() - start:.1f} s"
+    if not asked <= ALLOWED:
+        return outcome, f"opened {sorted(asked - ALLOWED)}"
+    why = referee.reason(files, seeds.RELEASE)
+    if outcome == ACCEPTED:
+        return outcome, f"accepted, although: {why}" if why else unfaithful(vectors, files)
+    return outcome, amiss if why else "refused, although the referee finds nothing: " + _message(files)
+
+
+def reader(files: Mapping[str, bytes]) -> tuple[Callable[[str, int], bytes], set[str]]:
+    """Return a function that hands out the files as a folder would, and the set of names it was asked for."""
+    asked: set[str] = set()
+
+    def read(name: str, most: int) -> bytes:
+        asked.add(name)
+        if name not in files:
+            raise VectorError(f"{name}: no such file")
+        return files[name][:most]
+
+    return read, asked
+
+
+def unfaithful(vectors: Vectors, files: Mapping[str, bytes]) -> str:
+    """Return where the certified numbers of the records are not those of the files, bit by bit; empty if nowhere."""
+    for op, cases in vectors.cases.items():
+        for raw in referee.strict_json(files[f"{seeds.RELEASE}/{op}.json"])["cases"]:
+            case = next(case for case in cases if case.id == raw["id"])
+            for entry, said in zip(case.expected, raw["expected"], strict=True):
+                for path, leaf in said["outputs"].items():
+                    value = entry.outputs[path].value
+                    read = value.ravel().tolist() if "exact" in leaf else value.astype(">f8").tobytes().hex()
+                    if read != (leaf["value"] if "exact" in leaf else "".join(leaf["bits"])):
+                        return f"{raw['id']} {path} was read as other numbers"
+    return ""
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise `Hang` inside when so many seconds of processor time have been used."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Hang
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+def tally(results: Iterator[tuple[str, str, Finding | None]]) -> tuple[Counter[tuple[str, str]], list[Finding]]:
+    """Count outcomes by kind, and collect the findings."""
+    counts: Counter[tuple[str, str]] = Counter()
+    findings = []
+    for kind, outcome, finding in results:
+        counts[kind, outcome] += 1
+        if finding is not None:
+            findings.append(finding)
+    return counts, findings
+
+
+def _complaint(message: str) -> str:
+    if len(message) > LONGEST_MESSAGE or _UNPRINTABLE.search(message) or ":" not in message:
+        return f"a message that is no short line with its place: {message[:200]!a}"
+    return ""
+
+
+def _message(files: dict[str, bytes]) -> str:
+    try:
+        read_release(reader(files)[0], seeds.RELEASE)
+    except VectorError as error:
+        return str(error)
+    return "nothing"

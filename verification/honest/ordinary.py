@@ -1,0 +1,420 @@
+"""The operations of PPO and TRPO as one would write them in NumPy, on top of the pieces of `networks`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from verification.honest.distributions import LOG_2_PI, Function, Inputs
+from verification.honest.networks import Networks, moved
+from verification.honest.parameters import flatten, unflatten
+
+Array = Any
+
+
+class Ordinary(Networks):
+    """All operations of the contract."""
+
+    def ops(self) -> dict[str, Function]:
+        """Return the function of every op."""
+        names = (
+            "ratio",
+            "clipped_objective",
+            "clipped_objective_gradient",
+            "clipped_objective_parameter_gradient",
+            "clip_fraction",
+            "approximate_kl",
+            "kl_penalized_objective",
+            "kl_penalty_update",
+            "value_loss",
+            "clipped_value_loss",
+            "entropy_bonus",
+            "ppo_objective",
+            "adam_step",
+            "ppo_epoch",
+            "network_forward",
+            "surrogate",
+            "surrogate_gradient",
+            "mean_kl",
+            "mean_kl_gradient",
+            "mean_kl_hessian_vector_product",
+            "fisher_matrix",
+            "fisher_vector_product",
+            "conjugate_gradient",
+            "fisher_conjugate_gradient",
+            "natural_gradient",
+            "natural_gradient_minimum_norm",
+            "step_length",
+            "natural_gradient_step",
+            "expected_improvement",
+            "line_search",
+            "trpo_step",
+        )
+        return super().ops() | {name: getattr(self, name) for name in names}
+
+    # The clipped objective and its neighbours.
+
+    def ratio(self, old_log_prob: Array, new_log_prob: Array) -> Array:
+        """exp(new − old)."""
+        return np.exp(new_log_prob - old_log_prob)
+
+    def clipped(self, r: Array, clip: float) -> Array:
+        """Return r within 1 ± clip, branches on the real part."""
+        return np.where(r.real > 1 + clip, 1 + clip + 0 * r, np.where(r.real < 1 - clip, 1 - clip + 0 * r, r))
+
+    def clipped_objective(self, old_log_prob: Array, new_log_prob: Array, advantages: Array, clip: float) -> Array:
+        """Mean of min(rA, clip(r)A)."""
+        r = self.ratio(old_log_prob, new_log_prob)
+        one, other = r * advantages, self.clipped(r, clip) * advantages
+        return self.mean(np.where(other.real < one.real, other, one))
+
+    def active(self, r: Array, advantages: Array, clip: float) -> Array:
+        """Return the rows whose clipped term is the smaller one."""
+        return np.where(advantages > 0, r > 1 + clip, r < 1 - clip) & (advantages != 0)
+
+    def clipped_objective_gradient(
+        self, old_log_prob: Array, new_log_prob: Array, advantages: Array, clip: float
+    ) -> Array:
+        """rA/B of the rows that are not clipped."""
+        r = self.ratio(old_log_prob, new_log_prob)
+        return np.where(self.active(r, advantages, clip), 0 * r, r * advantages / len(r))
+
+    def clipped_gradient(
+        self, policy: Inputs, x: Array, actions: Array, advantages: Array, old_log_prob: Array, clip: float
+    ) -> Array:
+        """Return the gradient with respect to the parameters, as one vector."""
+        new = self.log_probs(policy, x, actions)
+        cotangent = self.clipped_objective_gradient(old_log_prob, new, advantages, clip)
+        return self.pulled_back(policy, x, cotangent[:, None] * self.scores(policy, x, actions))
+
+    def clipped_objective_parameter_gradient(
+        self, policy: Inputs, observations: Array, actions: Array, advantages: Array, old_log_prob: Array, clip: float
+    ) -> Inputs:
+        """Backpropagation of the rows that are not clipped."""
+        gradient = self.clipped_gradient(policy, observations, actions, advantages, old_log_prob, clip)
+        return unflatten(policy, gradient)
+
+    def clip_fraction(self, old_log_prob: Array, new_log_prob: Array, advantages: Array, clip: float) -> Array:
+        """Mean of the flags."""
+        r = self.ratio(old_log_prob, new_log_prob)
+        outside = self.conventions["clip_fraction.rule"] == "outside"
+        flags = np.abs(r - 1) > clip if outside else self.active(r, advantages, clip)
+        return self.mean(flags.astype(r.dtype))
+
+    def approximate_kl(self, old_log_prob: Array, new_log_prob: Array) -> Array:
+        """Mean of one estimator."""
+        return self.mean(self.kl_estimators(old_log_prob, new_log_prob)[self.conventions["approximate_kl.estimator"]])
+
+    def kl_penalized_objective(
+        self, old_log_prob: Array, new_log_prob: Array, advantages: Array, kl: Array, kl_penalty: float
+    ) -> Array:
+        """Mean of rA − β KL."""
+        return self.mean(self.ratio(old_log_prob, new_log_prob) * advantages - kl_penalty * kl)
+
+    def kl_penalty_update(self, kl_penalty: float, kl: float, target: float) -> float:
+        """Double, halve or keep."""
+        if self.conventions["kl_penalty.schedule"] == "paper":
+            return kl_penalty * (2.0 if kl > 1.5 * target else 0.5 if kl < target / 1.5 else 1.0)
+        return kl_penalty * (1.5 if kl > 2 * target else 0.5 if kl < target / 2 else 1.0)
+
+    @property
+    def factor(self) -> float:
+        """The factor of the squared error."""
+        return 0.5 if self.conventions["value_loss.factor"] == "1/2" else 1.0
+
+    def value_loss(self, values: Array, targets: Array) -> Array:
+        """Mean squared error."""
+        return self.factor * self.mean((values - targets) ** 2)
+
+    def clipped_value_loss(self, values: Array, old_values: Array, targets: Array, clip: float) -> Array:
+        """Mean of the larger square, or of the clipped one."""
+        kept = old_values + np.clip(values - old_values, -clip, clip)
+        rows = (kept - targets) ** 2
+        if self.conventions["value_loss.clip"] == "maximum":
+            rows = np.maximum(rows, (values - targets) ** 2)
+        return self.factor * self.mean(rows)
+
+    def entropy(self, policy: Inputs, x: Array) -> Array:
+        """Return the mean entropy."""
+        outputs = self.forward(policy, x)
+        if policy["distribution"] == "categorical":
+            return self.mean(self.entropy_of_logits(outputs))
+        return self.total(policy["log_std"] + (LOG_2_PI + 1) / 2, 0)
+
+    def entropy_gradient(self, policy: Inputs, x: Array) -> Array:
+        """Return the gradient of the mean entropy, as one vector."""
+        outputs = self.forward(policy, x)
+        if policy["distribution"] == "categorical":
+            surprise = self.log_softmax(outputs) + self.entropy_of_logits(outputs)[:, None]
+            return self.pulled_back(policy, x, -self.softmax(outputs) * surprise / len(x))
+        nothing = np.zeros_like(outputs)
+        return self.pulled_back(policy, x, np.concatenate([nothing, nothing + 1], axis=1) / len(x))
+
+    def entropy_bonus(self, policy: Inputs, observations: Array) -> Inputs:
+        """Mean entropy and its gradient."""
+        gradient = unflatten(policy, self.entropy_gradient(policy, observations))
+        return {"entropy": self.entropy(policy, observations), "gradient": gradient}
+
+    def squared_error_gradient(self, net: Inputs, x: Array, targets: Array) -> Array:
+        """Return the gradient of the mean squared error of a value network, as one vector."""
+        error = self.forward(net, x)[:, 0] - targets
+        return self.backward(net, x, (2 * error / len(error))[:, None])
+
+    def ppo_objective(
+        self,
+        policy: Inputs,
+        value_network: Inputs,
+        observations: Array,
+        actions: Array,
+        advantages: Array,
+        old_log_prob: Array,
+        value_targets: Array,
+        clip: float,
+        value_coefficient: float,
+        entropy_coefficient: float,
+    ) -> Inputs:
+        """The three terms, and their gradients."""
+        new = self.log_probs(policy, observations, actions)
+        values = self.forward(value_network, observations)[:, 0]
+        objective = self.clipped_objective(old_log_prob, new, advantages, clip)
+        objective = objective - value_coefficient * self.value_loss(values, value_targets)
+        objective = objective + entropy_coefficient * self.entropy(policy, observations)
+        gradient = self.clipped_gradient(policy, observations, actions, advantages, old_log_prob, clip)
+        gradient = gradient + entropy_coefficient * self.entropy_gradient(policy, observations)
+        error = self.squared_error_gradient(value_network, observations, value_targets)
+        return {
+            "objective": objective,
+            "policy_gradient": unflatten(policy, gradient),
+            "value_gradient": unflatten(value_network, -value_coefficient * self.factor * error),
+        }
+
+    def adam(
+        self, theta: Array, g: Array, m: Array, v: Array, step: int, rate: float, b1: float, b2: float, epsilon: float
+    ) -> tuple[Array, Array, Array]:
+        """Return θ and the moments after a step: moments, bias correction, step."""
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * g * g
+        root = np.sqrt(v / (1 - b2**step)) + epsilon
+        return theta - rate * (m / (1 - b1**step)) / root, m, v
+
+    def adam_step(
+        self,
+        parameters: Array,
+        gradient: Array,
+        first_moment: Array,
+        second_moment: Array,
+        step: int,
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> Inputs:
+        """One step."""
+        theta, m, v = self.adam(
+            parameters, gradient, first_moment, second_moment, step, learning_rate, beta1, beta2, epsilon
+        )
+        return {"parameters": theta, "first_moment": m, "second_moment": v}
+
+    def ppo_epoch(
+        self,
+        policy: Inputs,
+        observations: Array,
+        actions: Array,
+        advantages: Array,
+        old_log_prob: Array,
+        minibatches: list[Array],
+        clip: float,
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> Inputs:
+        """Ascent, minibatch by minibatch."""
+        theta = flatten(policy)
+        m, v = np.zeros_like(theta), np.zeros_like(theta)
+        for step, rows in enumerate(minibatches, start=1):
+            batch = (array[rows] for array in (observations, actions, advantages, old_log_prob))
+            g = self.clipped_gradient(moved(policy, theta), *batch, clip)
+            theta, m, v = self.adam(theta, -g, m, v, step, learning_rate, beta1, beta2, epsilon)
+        return unflatten(policy, theta)
+
+    # Surrogate, KL, Fisher.
+
+    def surrogate(
+        self, policy: Inputs, observations: Array, actions: Array, advantages: Array, old_log_prob: Array
+    ) -> Array:
+        """Mean of rA."""
+        return self.mean(self.ratio(old_log_prob, self.log_probs(policy, observations, actions)) * advantages)
+
+    def policy_gradient(self, policy: Inputs, x: Array, actions: Array, weights: Array) -> Array:
+        """Return the mean of weights · ∇ log π, as one vector."""
+        return self.pulled_back(policy, x, (weights / len(x))[:, None] * self.scores(policy, x, actions))
+
+    def surrogate_gradient(
+        self, policy: Inputs, observations: Array, actions: Array, advantages: Array, old_log_prob: Array
+    ) -> Inputs:
+        """Backpropagation of rA · score."""
+        r = self.ratio(old_log_prob, self.log_probs(policy, observations, actions))
+        return unflatten(policy, self.policy_gradient(policy, observations, actions, r * advantages))
+
+    def mean_kl(self, old_policy: Inputs, new_policy: Inputs, observations: Array) -> Array:
+        """In the direction declared."""
+        return self.divergence(old_policy, new_policy, observations)
+
+    def mean_kl_gradient(self, old_policy: Inputs, new_policy: Inputs, observations: Array) -> Inputs:
+        """Backpropagation of ∂KL/∂φ."""
+        return unflatten(new_policy, self.divergence_gradient(old_policy, new_policy, observations))
+
+    def mean_kl_hessian_vector_product(
+        self, old_policy: Inputs, new_policy: Inputs, observations: Array, vector: Inputs
+    ) -> Inputs:
+        """Forward over reverse."""
+        product = self.divergence_hessian_product(old_policy, new_policy, observations, vector)
+        return unflatten(new_policy, product)
+
+    def fisher_matrix(self, policy: Inputs, observations: Array) -> Array:
+        """F."""
+        return self.fisher(policy, observations)
+
+    def damped_product(self, policy: Inputs, x: Array, damping: float) -> Callable[[Array], Array]:
+        """Return v ↦ (F + damping) v."""
+        product = self.fisher_product(policy, x)
+        return lambda v: product(v) + damping * v
+
+    def fisher_vector_product(self, policy: Inputs, observations: Array, vector: Inputs, damping: float) -> Inputs:
+        """(F + λ)v."""
+        return unflatten(policy, self.damped_product(policy, observations, damping)(flatten(vector)))
+
+    # Solvers.
+
+    def cg(self, product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+        """Return x after so many iterations from zero."""
+        x, r, p = np.zeros_like(b), b.copy(), b.copy()
+        rr = self.dot(r, r)
+        for _ in range(iterations):
+            Ap = product(p)
+            alpha = rr / self.dot(p, Ap)
+            x = x + alpha * p
+            r = r - alpha * Ap
+            before, rr = rr, self.dot(r, r)
+            p = r + (rr / before) * p
+        return x
+
+    def conjugate_gradient(self, matrix: Array, b: Array, iterations: int) -> Array:
+        """On a matrix."""
+        return self.cg(lambda v: self.product(matrix, v), b, iterations)
+
+    def fisher_conjugate_gradient(
+        self, policy: Inputs, observations: Array, b: Inputs, damping: float, iterations: int
+    ) -> Inputs:
+        """On the damped Fisher matrix."""
+        product = self.damped_product(policy, observations, damping)
+        return unflatten(policy, self.cg(product, flatten(b), iterations))
+
+    def solved(self, policy: Inputs, x: Array, g: Array, damping: float) -> Array:
+        """Return (F + damping)⁻¹ g by Cholesky's factor."""
+        F = self.fisher(policy, x)
+        L = np.linalg.cholesky(F + damping * np.eye(len(F), dtype=F.dtype))
+        return solve_triangular(L.T, solve_triangular(L, g, lower=True))
+
+    def natural_gradient(self, policy: Inputs, observations: Array, gradient: Inputs, damping: float) -> Inputs:
+        """(F + λ)⁻¹ g."""
+        return unflatten(policy, self.solved(policy, observations, flatten(gradient), damping))
+
+    def minimum_norm(self, policy: Inputs, x: Array, g: Array) -> tuple[Array, int]:
+        """Return F⁺ g and the rank of F by the singular values of its rows: V S⁻² Vᵀ g."""
+        _, s, Vt = np.linalg.svd(self.fisher_rows(policy, x), full_matrices=False)
+        rank = int(np.sum(s > s[0] * len(g) * np.finfo(s.dtype).eps))
+        V = Vt[:rank].T
+        return self.product(V, self.product(V.T, g) / s[:rank] ** 2), rank
+
+    def natural_gradient_minimum_norm(
+        self, policy: Inputs, observations: Array, actions: Array, advantages: Array
+    ) -> Inputs:
+        """F⁺ g of the surrogate's gradient."""
+        g = self.policy_gradient(policy, observations, actions, advantages)
+        x, rank = self.minimum_norm(policy, observations, g)
+        return {"direction": unflatten(policy, x), "rank": rank}
+
+    def step_length(self, direction: Array, product: Array, max_kl: float) -> Array:
+        """√(2δ/xᵀHx)."""
+        return np.sqrt(2 * max_kl / self.dot(direction, product))
+
+    def scaled(self, policy: Inputs, x: Array, direction: Array, damping: float, max_kl: float) -> Array:
+        """Return the direction with quadratic KL equal to max_kl."""
+        damped = self.conventions["step_length.damping"] == "damped"
+        product = self.damped_product(policy, x, damping if damped else 0.0)(direction)
+        return self.step_length(direction, product, max_kl) * direction
+
+    def natural_gradient_step(
+        self, policy: Inputs, observations: Array, gradient: Inputs, damping: float, max_kl: float
+    ) -> Inputs:
+        """The natural gradient, scaled."""
+        direction = self.solved(policy, observations, flatten(gradient), damping)
+        return unflatten(policy, self.scaled(policy, observations, direction, damping, max_kl))
+
+    def expected_improvement(self, gradient: Inputs, step: Inputs) -> Array:
+        """gᵀs."""
+        return self.dot(flatten(gradient), flatten(step))
+
+    def searched(
+        self,
+        policy: Inputs,
+        x: Array,
+        actions: Array,
+        advantages: Array,
+        step: Array,
+        max_kl: float,
+        backtrack: float,
+        max_backtracks: int,
+    ) -> Inputs:
+        """Return the first candidate that is accepted, else the old parameters."""
+        rule = self.conventions["line_search.accept"]
+        theta, old = flatten(policy), self.log_probs(policy, x, actions)
+        for j in range(max_backtracks):
+            candidate = theta + backtrack**j * step
+            new = moved(policy, candidate)
+            gain = self.mean((self.ratio(old, self.log_probs(new, x, actions)) - 1) * advantages)
+            kl = self.divergence(policy, new, x)
+            if {
+                "improves_and_kl": gain > 0 and kl <= max_kl,
+                "improves_and_kl_strict": gain > 0 and kl < max_kl,
+                "improves_and_1.5_kl": gain >= 0 and kl <= 1.5 * max_kl,
+            }[rule]:
+                return {"parameters": unflatten(policy, candidate), "accepted": j}
+        return {"parameters": unflatten(policy, theta), "accepted": -1}
+
+    def line_search(
+        self,
+        policy: Inputs,
+        observations: Array,
+        actions: Array,
+        advantages: Array,
+        full_step: Inputs,
+        max_kl: float,
+        backtrack: float,
+        max_backtracks: int,
+    ) -> Inputs:
+        """From a step that is given."""
+        return self.searched(
+            policy, observations, actions, advantages, flatten(full_step), max_kl, backtrack, max_backtracks
+        )
+
+    def trpo_step(
+        self,
+        policy: Inputs,
+        observations: Array,
+        actions: Array,
+        advantages: Array,
+        max_kl: float,
+        damping: float,
+        iterations: int,
+        backtrack: float,
+        max_backtracks: int,
+    ) -> Inputs:
+        """Gradient, conjugate gradients, length, search."""
+        g = self.policy_gradient(policy, observations, actions, advantages)
+        direction = self.cg(self.damped_product(policy, observations, damping), g, iterations)
+        step = self.scaled(policy, observations, direction, damping, max_kl)
+        return self.searched(policy, observations, actions, advantages, step, max_kl, backtrack, max_backtracks)
