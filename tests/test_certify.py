@@ -323,6 +323,8 @@ def test_a_route_that_differs_is_noticed() -> None:
 
     assert corpus._agreement(one, other, {}, {}) == 60
     assert corpus._agreement(one, one, {}, {}) == corpus.ROUTE_PRECISION
+    assert corpus._agreement(one, lambda inputs, conventions: {"y": arb.nan()}, {}, {}) == 0
+    assert corpus._agreement(one, lambda inputs, conventions: {"y": arb(1) / arb(0)}, {}, {}) == 0
 
 
 def test_answers_that_vanish_are_compared_absolutely() -> None:

@@ -348,6 +348,8 @@ def _agreement(definition: Any, route: Any, inputs: dict[str, Any], chosen: dict
             scale = 1.0 if vanishing else max(float(abs(arb(entry)).mid()) for entry in leaf.entries)
             for a, b in zip(leaf.entries, two[path].entries, strict=True):
                 gap = abs(arb(a) - arb(b)).abs_upper()
+                if not gap.is_finite():  # a NaN compares as nothing at all, and must not pass for agreement
+                    return 0
                 if gap > 0:
                     shared = min(shared, max(0, math.floor(-float((gap / arb(scale)).log().mid()) / math.log(2))))
         return shared

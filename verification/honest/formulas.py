@@ -459,6 +459,8 @@ class Dual(Ordinary):
         """Residuals b − Ax, β = −rᵀAp/pᵀAp."""
         x, r, p = np.zeros_like(b), b.copy(), b.copy()
         for _ in range(iterations):
+            if not r.any():  # solved: the next step would be 0/0
+                break
             Ap = product(p)
             x = x + self.dot(r, p) / self.dot(p, Ap) * p
             r = b - product(x)

@@ -293,6 +293,8 @@ class Ordinary(Networks):
         x, r, p = np.zeros_like(b), b.copy(), b.copy()
         rr = self.dot(r, r)
         for _ in range(iterations):
+            if rr == 0:
+                break
             Ap = product(p)
             alpha = rr / self.dot(p, Ap)
             x = x + alpha * p
