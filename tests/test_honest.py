@@ -12,7 +12,7 @@ from refpg.conformance.verdicts import native
 from verification.honest.formulas import ComplexStep, SciPy
 from verification.honest.orders import ORDERS
 from verification.honest.ordinary import Ordinary
-from verification.honest.variants import CONVENTIONS, UNDER_MEASURED, Variant, judge, numpy_variants
+from verification.honest.variants import CONVENTIONS, Variant, judge, numpy_variants
 
 VARIANTS = {variant.name: variant for variant in numpy_variants()}
 PAIRS = [pytest.param(name, dtype, id=f"{name}, {dtype}") for name in VARIANTS for dtype in VARIANTS[name].dtypes]
@@ -30,6 +30,8 @@ def test_no_variant_is_called_wrong_or_imprecise(name, dtype):
     line = judge(VARIANTS[name], dtype, conventions=({},))
     assert described(line.amiss) == []
     assert line.ops == len(OPS)
+    # The other half is room for other machines and orders: honest code that needs it shows that R is measured too small.
+    assert line.worst <= 0.5, line.where
 
 
 @pytest.mark.parametrize("name", [ORDERS[0].name, "Libraries"])
@@ -43,13 +45,6 @@ def test_every_certified_answer_is_asked_for():
     """But those of stability cases, which ask for more digits than ordinary code has."""
     wanted = sum(len(case.expected) for cases in load().cases.values() for case in cases if not case.stability)
     assert judge(VARIANTS[ORDERS[0].name], "float64").executed == wanted
-
-
-@pytest.mark.parametrize("name", UNDER_MEASURED)
-def test_what_is_excused_still_needs_it(name):
-    """When R has been measured with the algorithm named, the entry must go."""
-    excused = [outcome for dtype in VARIANTS[name].dtypes for outcome in judge(VARIANTS[name], dtype, ({},)).excused]
-    assert {outcome.op for outcome in excused} == set(UNDER_MEASURED[name])
 
 
 def test_there_are_at_least_twelve():

@@ -40,15 +40,6 @@ CONVENTIONS: tuple[dict[str, str], ...] = (
     {"line_search.accept": "improves_and_kl_strict"},
 )
 
-# Honest answers outside the tolerance, because R does not know their algorithm: variant → op → why.  A test holds that
-# nothing else is amiss, and that each of these still is; one that conforms must be taken off the list.
-UNDER_MEASURED: dict[str, dict[str, str]] = {
-    "Matrices": {
-        "natural_gradient_minimum_norm": "pinv(F) g errs by cond(F) u, as any solver of a formed F; R was measured "
-        "through the rows of F alone",
-    },
-}
-
 Functions = Mapping[str, Callable[..., Any]]
 
 
@@ -67,7 +58,7 @@ class Line(NamedTuple):
     """What became of a variant in a dtype.
 
     Fields: answers ``executed`` and ``ops`` they belong to; ``worst`` error in tolerances and ``where``; the outcomes
-    that are ``amiss``, and those ``excused`` by `UNDER_MEASURED`, which count neither as amiss nor for the worst.
+    that are ``amiss``.
     """
 
     variant: str
@@ -77,7 +68,6 @@ class Line(NamedTuple):
     worst: float
     where: str
     amiss: tuple[Outcome, ...]
-    excused: tuple[Outcome, ...]
 
 
 def judge(variant: Variant, dtype: str, conventions: Iterable[Mapping[str, str]] = CONVENTIONS) -> Line:
@@ -106,15 +96,10 @@ def judge(variant: Variant, dtype: str, conventions: Iterable[Mapping[str, str]]
             if outcome.verdict in EXECUTED:
                 seen.setdefault((outcome.case, tuple(sorted(outcome.conventions.items()))), outcome)
     outcomes = list(seen.values())
-    under_measured = UNDER_MEASURED.get(variant.name, {})
-    excused, judged = [], []
-    for outcome in outcomes:
-        lenient = outcome.verdict is Verdict.IMPRECISE and outcome.op in under_measured
-        (excused if lenient else judged).append(outcome)
-    amiss = tuple(outcome for outcome in judged if outcome.verdict is not Verdict.CONFORMS)
-    worst = max((outcome for outcome in judged if outcome.comparisons), key=lambda outcome: outcome.worst)
+    amiss = tuple(outcome for outcome in outcomes if outcome.verdict is not Verdict.CONFORMS)
+    worst = max((outcome for outcome in outcomes if outcome.comparisons), key=lambda outcome: outcome.worst)
     ops = len({outcome.op for outcome in outcomes})
-    return Line(variant.name, dtype, len(outcomes), ops, worst.worst, _place(worst), amiss, tuple(excused))
+    return Line(variant.name, dtype, len(outcomes), ops, worst.worst, _place(worst), amiss)
 
 
 def _defaults() -> dict[str, str]:

@@ -539,7 +539,7 @@ def _search_cases() -> list[Case]:
             0.8125,
             12,
             None,
-            (NEW_OLD, STRICT, LOOSE),
+            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD),
             "Gaussian policy with ELU, accepted after at least five reductions",
             "The accepted step is a power b^j of the full one with j ≥ 5: an accumulated or absolute factor shows.",
         ),
@@ -552,7 +552,7 @@ def _search_cases() -> list[Case]:
             0.5,
             5,
             0.0,
-            (NEW_OLD, STRICT, LOOSE),
+            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD),
             "No advantage anywhere",
             "Nothing improves strictly, so that nothing is accepted; a rule that asks for no loss only takes the first "
             "candidate inside the trust region.",
@@ -566,7 +566,7 @@ def _search_cases() -> list[Case]:
             0.8125,
             3,
             None,
-            (NEW_OLD, STRICT),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD),
             "Categorical policy, three hidden layers, too few reductions",
             "All candidates improve, none is near enough: the parameters stay.",
         ),
@@ -588,7 +588,7 @@ def _trpo_cases() -> list[Case]:
             gaussian_policy(504, (2, 4, 3)),
             8,
             (16.0, 3, 0.875, 15),
-            (NEW_OLD, STRICT, LOOSE, UNDAMPED),
+            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD, UNDAMPED),
             "Gaussian policy, accepted after at least five reductions",
             "A trust region far too large for the quadratic model: the power b^j of the full step is tested at j ≥ 5.",
         ),
@@ -597,7 +597,7 @@ def _trpo_cases() -> list[Case]:
             categorical_policy(508, (2, 4, 3)),
             7,
             (16.0, 5, 0.875, 5),
-            (NEW_OLD, UNDAMPED),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD, UNDAMPED),
             "Categorical policy, no candidate accepted",
             "All candidates overshoot: some lie inside the trust region, none improves; the old policy comes back.",
         ),
@@ -606,7 +606,7 @@ def _trpo_cases() -> list[Case]:
             gaussian_policy(504, (2, 4, 3), "elu"),
             8,
             (4.0, 3, 0.875, 2),
-            (STRICT, UNDAMPED),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD, UNDAMPED),
             "Gaussian policy with ELU, no candidate accepted",
             "All candidates improve, none lies inside the trust region: neither the last nor the first may stay.",
         ),
@@ -615,7 +615,7 @@ def _trpo_cases() -> list[Case]:
             categorical_policy(551, (2, 3, 4, 5, 3), "silu"),
             9,
             (2.0**-9, 3, 0.5, 6),
-            (UNDAMPED,),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD, UNDAMPED),
             "Categorical policy, three hidden layers of SiLU, the full step accepted",
             "Gradient and Fisher matrix are carried through every layer with the slopes of SiLU.",
         ),
@@ -639,7 +639,7 @@ def _trpo_cases() -> list[Case]:
     }
     purpose = "No gradient, no direction, 0/0 in every quotient; nothing improves, so that nothing is accepted."
     title = "Gaussian policy, no advantage anywhere"
-    cases.append(Case("trpo_step", "gaussian-zero-advantages-7x2-5-3", title, purpose, inputs, (NEW_OLD, STRICT)))
+    cases.append(Case("trpo_step", "gaussian-zero-advantages-7x2-5-3", title, purpose, inputs, (NEW_OLD, STRICT, STRICT | NEW_OLD)))
     return cases
 
 

@@ -77,6 +77,12 @@ def _unshifted(logits: list[arb]) -> list[arb]:
     return _softmax(logits)
 
 
+def _over_their_sum(logits: list[arb]) -> list[arb]:
+    """logits over their sum, as if they were probabilities"""
+    normaliser = total(logits)
+    return [z / normaliser for z in logits]
+
+
 def _exponentials(logits: list[arb]) -> list[arb]:
     """exp(logits), as if they were normalised"""
     return [z.exp() for z in logits]
@@ -381,6 +387,9 @@ def _categorical() -> list[Mistake]:
         Mistake("cat-double-softmax", "mean_kl_categorical", _averaged(_kl_of(_twice))),
         Mistake("cat-double-softmax", "score_categorical", _score_of(_twice)),
         Mistake("cat-double-softmax", "fisher_categorical", _fisher_of(_twice)),
+        Mistake("cat-logits-as-probs", "log_prob_categorical", _log_prob_of(_over_their_sum)),
+        Mistake("cat-logits-as-probs", "score_categorical", _score_of(_over_their_sum)),
+        Mistake("cat-logits-as-probs", "fisher_categorical", _fisher_of(_over_their_sum)),
         Mistake("cat-overflow", "log_prob_categorical", _log_prob_of(_unshifted)),
         Mistake("cat-overflow", "entropy_categorical", _entropy_of(_unshifted)),
         Mistake("cat-overflow", "score_categorical", _score_of(_unshifted)),

@@ -8,7 +8,18 @@ from flint import arb, arb_mat
 from verification.certify.balls import dot, exact, mean, total
 from verification.certify.calculus import Function, Scalar, along, constant, exponential, gradient
 from verification.certify.definitions import trpo
-from verification.certify.definitions.trpo import RIGHT, Conventions, Inputs, Outputs, Phi, Pieces, Search, moved, times
+from verification.certify.definitions.trpo import (
+    RIGHT,
+    Conventions,
+    Inputs,
+    Outputs,
+    Phi,
+    Pieces,
+    Search,
+    flatten,
+    moved,
+    times,
+)
 from verification.certify.mistakes import Mistake
 
 Answer = Callable[[Inputs, Conventions], Outputs]
@@ -311,6 +322,54 @@ def _rejecting_nan(search: Search) -> tuple[list[arb], int]:
     return trpo.first_accepted(search)
 
 
+def _scores(inputs: Inputs) -> list[list[arb]]:
+    """∇ log π(a_b|x_b) of every row."""
+    policy, theta = inputs["policy"], flatten(inputs["policy"])
+    phis = trpo.phis_of(policy, theta, inputs["observations"], RIGHT)
+    rows = zip(phis, trpo.jacobians(policy, theta, inputs["observations"], RIGHT), inputs["actions"], strict=True)
+    found = []
+    for phi, J, action in rows:
+        to_phi = gradient(lambda z, action=action: trpo.log_prob(policy["distribution"], z, action), phi)
+        found.append(times(arb_mat(J).transpose(), to_phi))
+    return found
+
+
+def _outer(vector: list[arb]) -> arb_mat:
+    return arb_mat([[a * b for b in vector] for a in vector])
+
+
+def _of_loss_gradients(inputs: Inputs, fisher: arb_mat, damping: Any) -> arb_mat:
+    """(1/B) Σ (A_b s_b)(A_b s_b)ᵀ + λI."""
+    result = fisher * arb(0)
+    for score, advantage in zip(_scores(inputs), exact(inputs["advantages"]), strict=True):
+        result = result + _outer([advantage * s for s in score])
+    return trpo.with_damping(inputs, result * (arb(1) / rows_of(inputs)), damping)
+
+
+def _of_mean_gradient(inputs: Inputs, fisher: arb_mat, damping: Any) -> arb_mat:
+    """(1/B) g gᵀ + λI, g the mean gradient."""
+    g = [arb(0) for _ in range(fisher.nrows())]
+    for score, advantage in zip(_scores(inputs), exact(inputs["advantages"]), strict=True):
+        g = moved(g, advantage / rows_of(inputs), score)
+    return trpo.with_damping(inputs, _outer(g) * (arb(1) / rows_of(inputs)), damping)
+
+
+def _until_solved(matrix: arb_mat, b: list[arb], iterations: int) -> list[arb]:
+    """Conjugate gradients on a matrix of so low a rank that they end early, where the next iteration is 0/0."""
+    x = [arb(0) for _ in b]
+    for k in range(1, iterations + 1):
+        further = trpo.conjugate_gradient_of(matrix, b, k)
+        if not all(entry.is_finite() for entry in further):
+            break
+        x = further
+    return x
+
+
+EMPIRICAL_FISHERS: dict[str, Pieces] = {
+    "fvp-empirical-fisher": RIGHT._replace(damped=_of_loss_gradients, conjugate_gradient=_until_solved),
+    "fvp-batch-grad-outer": RIGHT._replace(damped=_of_mean_gradient, conjugate_gradient=_until_solved),
+}
+
 DAMPING_MISTAKES: dict[str, Pieces] = {
     "fvp-damping-misplaced": RIGHT._replace(damped=_damping_times_rows),
     "fvp-self-kl-attached": RIGHT._replace(damped=_only_damping, search=_rejecting_nan),
@@ -382,6 +441,7 @@ BREAKDOWN: dict[str, Pieces] = {"cg-breakdown": RIGHT._replace(conjugate_gradien
 
 STEP_MISTAKES: dict[str, Pieces] = {
     "step-missing-2": RIGHT._replace(step_length=lambda quadratic, max_kl: (max_kl / quadratic).sqrt()),
+    "npg-fixed-lr": RIGHT._replace(step_length=lambda quadratic, max_kl: max_kl),
     "step-lm-multiplied": RIGHT._replace(step_length=lambda quadratic, max_kl: (quadratic / (2 * max_kl)).sqrt()),
 }
 
@@ -526,6 +586,7 @@ MISTAKES: list[Mistake] = [
         | NO_DAMPING
         | without(FISHER_MISTAKES, "kl-missing-half", "kl-logvar-as-logstd")
         | DAMPING_MISTAKES
+        | EMPIRICAL_FISHERS
         | {"pg-wrong-sign": SURROGATE_MISTAKES["pg-wrong-sign"]},
     ),
     *(

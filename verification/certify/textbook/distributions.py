@@ -126,6 +126,12 @@ def categorical_entropy_normalised(inputs: Inputs, conventions: Conventions) -> 
     return {"entropy": -_sum_where(_softmax(log_p), log_p)}
 
 
+def categorical_entropy_by_exponential(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """−Σ p log p with log p the normalised logits and p their exponential"""
+    log_p = _normalised(_masked(inputs, "logits"))
+    return {"entropy": -_sum_where(np.exp(log_p), log_p)}
+
+
 def categorical_score_normalised(inputs: Inputs, conventions: Conventions) -> Outputs:
     """one-hot minus exp(normalised logits)"""
     p = np.exp(_normalised(_masked(inputs, "logits")))
@@ -243,10 +249,22 @@ def bernoulli_score(inputs: Inputs, conventions: Conventions) -> Outputs:
     return {"logits": inputs["actions"] - _sigmoid(inputs["logits"])}
 
 
+def bernoulli_score_by_softplus(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """a − exp(−softplus(−z))"""
+    return {"logits": inputs["actions"] - np.exp(-np.logaddexp(0.0, -inputs["logits"]))}
+
+
 def bernoulli_fisher(inputs: Inputs, conventions: Conventions) -> Outputs:
     """diag(p (1 − p))"""
     p = _sigmoid(inputs["logits"])
     return {"fisher": (p * (1 - p))[:, :, None] * np.eye(p.shape[1])}
+
+
+def bernoulli_fisher_by_softplus(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """diag(exp(−softplus(−z) − softplus(z)))"""
+    z = inputs["logits"]
+    variance = np.exp(-np.logaddexp(0.0, -z) - np.logaddexp(0.0, z))
+    return {"fisher": variance[:, :, None] * np.eye(z.shape[1])}
 
 
 # ── Gaussian, with or without tanh ──────────────────────────────────────────────────────────────────────────────────
@@ -368,8 +386,18 @@ def _averaged(one: Textbook) -> Textbook:
 
 
 _CATEGORICAL: tuple[tuple[Textbook, ...], ...] = (
-    (categorical_log_prob, categorical_log_prob_by_lse, _normalised_first(categorical_log_prob_normalised)),
-    (categorical_entropy, categorical_entropy_by_lse, _normalised_first(categorical_entropy_normalised)),
+    (
+        categorical_log_prob,
+        categorical_log_prob_by_lse,
+        _normalised_first(categorical_log_prob_normalised),
+        categorical_log_prob_normalised,
+    ),
+    (
+        categorical_entropy,
+        categorical_entropy_by_lse,
+        _normalised_first(categorical_entropy_normalised),
+        categorical_entropy_by_exponential,
+    ),
     (categorical_kl, categorical_kl_stable, _normalised_first(categorical_kl)),
     (categorical_score, _normalised_first(categorical_score_normalised), categorical_score_normalised),
     (
@@ -397,8 +425,8 @@ TEXTBOOK: dict[str, tuple[Textbook, ...]] = {
         (bernoulli_log_prob, bernoulli_log_prob_by_softplus),
         (bernoulli_entropy, bernoulli_entropy_by_softplus),
         (bernoulli_kl, bernoulli_kl_stable),
-        (bernoulli_score,),
-        (bernoulli_fisher,),
+        (bernoulli_score, bernoulli_score_by_softplus),
+        (bernoulli_fisher, bernoulli_fisher_by_softplus),
     ),
     **_six(
         "diagonal_gaussian",

@@ -1,5 +1,6 @@
 """The profile `trpo` as a practitioner writes it in NumPy: backpropagation by hand, F = JᵀMJ or E[ssᵀ], Cholesky."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -500,6 +501,32 @@ def fisher_by_scores(policy: Inputs, x: Array) -> Array:
     return total / len(x)
 
 
+def _actions(policy: Inputs, outputs: Array) -> list[tuple[Array, Array]]:
+    """Weights and actions that have the E[ssᵀ] of the distribution: all of them, or Gauss–Hermite's three points."""
+    if policy["distribution"] == "categorical":
+        p = softmax(outputs)
+        return [(p[:, a], np.full(len(outputs), a)) for a in range(outputs.shape[1])]
+    points = ((-np.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (np.sqrt(3.0), 1 / 6))
+    std = np.exp(policy["log_std"])
+    nodes = []
+    for node in itertools.product(points, repeat=outputs.shape[1]):
+        weight = np.prod([weight for _, weight in node])
+        nodes.append((np.full(len(outputs), weight), outputs + std * np.array([t for t, _ in node])))
+    return nodes
+
+
+def fisher_by_enumeration(policy: Inputs, x: Array) -> Array:
+    """Mean of E[ssᵀ], the scores formed action by action."""
+    outputs, J = forward(policy, x)[0], jacobian(policy, x)
+    total = 0.0
+    for weight, actions in _actions(policy, outputs):
+        to_outputs, to_log_std = score(policy, outputs, actions)
+        to_phi = to_outputs if to_log_std is None else np.concatenate([to_outputs, to_log_std], axis=1)
+        s = np.sum(to_phi[:, :, None] * J, axis=1)
+        total = total + (weight[:, None] * s).T @ s
+    return total / len(x)
+
+
 Fisher = Callable[[Inputs, Array], Array]
 
 
@@ -537,6 +564,17 @@ def fisher_vector_product(inputs: Inputs, conventions: Conventions) -> Outputs:
 def fisher_vector_product_by_matrix(inputs: Inputs, conventions: Conventions) -> Outputs:
     """the matrix E[ssᵀ] + λI times the vector"""
     product = _damped(inputs, fisher_by_scores) @ flatten(inputs["vector"])
+    return {"product": unflatten(inputs["policy"], product)}
+
+
+def fisher_matrix_by_enumeration(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """mean of E[ssᵀ], the scores formed action by action, Gaussian ones at the nodes of a quadrature"""
+    return {"fisher": fisher_by_enumeration(inputs["policy"], inputs["observations"])}
+
+
+def fisher_vector_product_by_enumeration(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """the matrix E[ssᵀ] + λI, its scores formed action by action, times the vector"""
+    product = _damped(inputs, fisher_by_enumeration) @ flatten(inputs["vector"])
     return {"product": unflatten(inputs["policy"], product)}
 
 
@@ -638,6 +676,13 @@ def eliminate(matrix: Array, b: Array) -> Array:
     return x
 
 
+def rotated_solve(matrix: Array, b: Array) -> Array:
+    """Solve in another orthonormal basis, as eigenvalue methods do: what rounds there is the norm, not the entries."""
+    size = len(b)
+    reflection = np.eye(size) - np.full((size, size), 2.0) / size
+    return reflection @ eliminate(reflection @ matrix @ reflection, reflection @ b)
+
+
 def natural_gradient(inputs: Inputs, conventions: Conventions) -> Outputs:
     """F = JᵀMJ, Cholesky"""
     x = cholesky_solve(_damped(inputs, fisher_by_metric), flatten(inputs["gradient"]))
@@ -647,6 +692,12 @@ def natural_gradient(inputs: Inputs, conventions: Conventions) -> Outputs:
 def natural_gradient_by_scores(inputs: Inputs, conventions: Conventions) -> Outputs:
     """F = E[ssᵀ], elimination"""
     x = eliminate(_damped(inputs, fisher_by_scores), flatten(inputs["gradient"]))
+    return {"direction": unflatten(inputs["policy"], x)}
+
+
+def natural_gradient_rotated(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """F = E[ssᵀ] from the scores of single actions, solved in another basis"""
+    x = rotated_solve(_damped(inputs, fisher_by_enumeration), flatten(inputs["gradient"]))
     return {"direction": unflatten(inputs["policy"], x)}
 
 
@@ -707,6 +758,21 @@ def natural_gradient_minimum_norm_by_fisher(inputs: Inputs, conventions: Convent
     return {"direction": unflatten(policy, x), "rank": rank}
 
 
+def natural_gradient_minimum_norm_from_gradient(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """F⁺g itself: Gᵀ(GGᵀ)⁻²G g, or the matrix F in another basis with the known null space filled"""
+    G, _ = _whitened_rows(inputs)
+    policy = inputs["policy"]
+    null = len(policy["layers"][-1]["W"]) + 1 if policy["distribution"] == "categorical" else 0
+    rank = min(len(G), G.shape[1] - null)
+    g = flatten(gradient_of_log_probs(policy, inputs, inputs["advantages"] / len(inputs["advantages"])))
+    if rank == len(G):
+        K = G @ G.T
+        x = G.T @ rotated_solve(K, rotated_solve(K, G @ g))
+    else:
+        x = rotated_solve(fisher_by_enumeration(policy, inputs["observations"]) + _shifts(policy), g)
+    return {"direction": unflatten(policy, x), "rank": rank}
+
+
 def _shifts(policy: Inputs) -> Array:
     """ZZᵀ of the shifts of all logits alike; a Gaussian policy has none."""
     if policy["distribution"] != "categorical":
@@ -754,6 +820,13 @@ def natural_gradient_step_by_scores(inputs: Inputs, conventions: Conventions) ->
     """F = E[ssᵀ], elimination, √(2δ/xᵀHx)"""
     H = _damped(inputs, fisher_by_scores)
     x = eliminate(H, flatten(inputs["gradient"]))
+    return {"step": unflatten(inputs["policy"], _scaled(inputs, conventions, H, x))}
+
+
+def natural_gradient_step_rotated(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """F = E[ssᵀ] from the scores of single actions, solved in another basis, √(2δ/xᵀHx)"""
+    H = _damped(inputs, fisher_by_enumeration)
+    x = rotated_solve(H, flatten(inputs["gradient"]))
     return {"step": unflatten(inputs["policy"], _scaled(inputs, conventions, H, x))}
 
 
@@ -826,17 +899,22 @@ TEXTBOOK: dict[str, tuple[Callable[[Inputs, Conventions], Outputs], ...]] = {
     "mean_kl": (mean_kl, mean_kl_by_ratio, mean_kl_by_change),
     "mean_kl_gradient": (mean_kl_gradient, mean_kl_gradient_by_jacobian),
     "mean_kl_hessian_vector_product": (mean_kl_hessian_vector_product,),
-    "fisher_matrix": (fisher_matrix, fisher_matrix_by_scores),
-    "fisher_vector_product": (fisher_vector_product, fisher_vector_product_by_matrix),
+    "fisher_matrix": (fisher_matrix, fisher_matrix_by_scores, fisher_matrix_by_enumeration),
+    "fisher_vector_product": (
+        fisher_vector_product,
+        fisher_vector_product_by_matrix,
+        fisher_vector_product_by_enumeration,
+    ),
     "conjugate_gradient": (conjugate_gradient, conjugate_gradient_true_residual),
     "fisher_conjugate_gradient": (fisher_conjugate_gradient, fisher_conjugate_gradient_by_matrix),
-    "natural_gradient": (natural_gradient, natural_gradient_by_scores),
+    "natural_gradient": (natural_gradient, natural_gradient_by_scores, natural_gradient_rotated),
     "natural_gradient_minimum_norm": (
         natural_gradient_minimum_norm,
         natural_gradient_minimum_norm_by_fisher,
+        natural_gradient_minimum_norm_from_gradient,
     ),
     "step_length": (step_length, step_length_by_multiplier),
-    "natural_gradient_step": (natural_gradient_step, natural_gradient_step_by_scores),
+    "natural_gradient_step": (natural_gradient_step, natural_gradient_step_by_scores, natural_gradient_step_rotated),
     "expected_improvement": (expected_improvement, expected_improvement_by_layers),
     "line_search": (line_search,),
     "trpo_step": (trpo_step, trpo_step_by_scores),
