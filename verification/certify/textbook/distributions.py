@@ -205,6 +205,11 @@ def _sigmoid(z: Array) -> Array:
     return 1 / (1 + np.exp(-z))
 
 
+def _sigmoid_by_tanh(z: Array) -> Array:
+    """As compilers of array programs lower it: the digits of a small probability are those of 1."""
+    return 0.5 + 0.5 * np.tanh(0.5 * z)
+
+
 def bernoulli_log_prob(inputs: Inputs, conventions: Conventions) -> Outputs:
     """Σ a log p + (1 − a) log(1 − p)"""
     p, a = _sigmoid(inputs["logits"]), inputs["actions"]
@@ -254,9 +259,20 @@ def bernoulli_score_by_softplus(inputs: Inputs, conventions: Conventions) -> Out
     return {"logits": inputs["actions"] - np.exp(-np.logaddexp(0.0, -inputs["logits"]))}
 
 
+def bernoulli_score_by_tanh(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """a − ½ − ½ tanh(z/2)"""
+    return {"logits": inputs["actions"] - _sigmoid_by_tanh(inputs["logits"])}
+
+
 def bernoulli_fisher(inputs: Inputs, conventions: Conventions) -> Outputs:
     """diag(p (1 − p))"""
     p = _sigmoid(inputs["logits"])
+    return {"fisher": (p * (1 - p))[:, :, None] * np.eye(p.shape[1])}
+
+
+def bernoulli_fisher_by_tanh(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """diag(p (1 − p)), p = ½ + ½ tanh(z/2)"""
+    p = _sigmoid_by_tanh(inputs["logits"])
     return {"fisher": (p * (1 - p))[:, :, None] * np.eye(p.shape[1])}
 
 
@@ -425,8 +441,8 @@ TEXTBOOK: dict[str, tuple[Textbook, ...]] = {
         (bernoulli_log_prob, bernoulli_log_prob_by_softplus),
         (bernoulli_entropy, bernoulli_entropy_by_softplus),
         (bernoulli_kl, bernoulli_kl_stable),
-        (bernoulli_score, bernoulli_score_by_softplus),
-        (bernoulli_fisher, bernoulli_fisher_by_softplus),
+        (bernoulli_score, bernoulli_score_by_softplus, bernoulli_score_by_tanh),
+        (bernoulli_fisher, bernoulli_fisher_by_softplus, bernoulli_fisher_by_tanh),
     ),
     **_six(
         "diagonal_gaussian",
