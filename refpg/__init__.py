@@ -1,11 +1,13 @@
 """refpg: the mathematics of natural policy gradient, TRPO and PPO, in the order of the argument.
 
     notation        symbol ↔ name ↔ shape; the one validator of arguments
+    mdp             finite MDPs, exact: V, Q, A, visitation, η, performance difference, policy gradient
     distributions   what φ means: log π, entropy, KL, score, Fisher matrix of φ, per family
     network         θ, x → φ: a multilayer perceptron, its derivatives by hand
     policy          π_θ(a|s) = family ∘ network: log-probability, its gradient, sampling
     geometry        mean KL, its gradient and Hessian; the Fisher matrix in all its forms
     surrogate       ratio, L, clipped and KL-penalised objectives, value and entropy terms
+    bounds          total variation, KL of tables; the lower bounds of η, the article's M among them
     estimation      from samples: returns, TD errors, GAE, normalisation, importance sampling, KL estimators
     solvers         conjugate gradients beside direct, dual and minimum-norm forms; line search
     updates         θ → (θ', info): natural gradient, TRPO step, PPO objective, Adam, PPO update
@@ -24,11 +26,13 @@ __version__ = "2026.1.0"
 
 CHAPTERS = (
     "notation",
+    "mdp",
     "distributions",
     "network",
     "policy",
     "geometry",
     "surrogate",
+    "bounds",
     "estimation",
     "solvers",
     "updates",

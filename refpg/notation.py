@@ -2,7 +2,7 @@
 
 Every array that crosses a border of this package is described by shape letters, one axis each and
 the same everywhere: B batch rows, T time, E environments, D observation features, A actions (choices or action
-dimensions), K distribution parameters per row, P policy parameters, M minibatches.
+dimensions), K distribution parameters per row, P policy parameters, M minibatches; S states of a finite MDP.
 
     symbol      code name          shape      meaning
     θ           theta              (P,)       policy parameters, one flat vector outside `network`
@@ -26,13 +26,21 @@ dimensions), K distribution parameters per row, P policy parameters, M minibatch
     s           step               (P,)       θ' − θ
     β           kl_penalty         ()         weight of the KL penalty                   [PPO (8)]
     w           weights            (B,)       weights of the rows, Σ w = 1; 1/B unless given
+    P(s'|s,a)   transition         (S, A, S)  transition probabilities of a finite MDP
+    ρ₀          start              (S,)       distribution of the first state
+    π(a|s)      policy, old, new   (S, A)     a policy as a table
+    V, Q, A     values, …          (S,) …     value functions, return units              [TRPO section 2]
+    η(π)        expected_return    ()         expected discounted return                 [TRPO section 2]
+    ρ_π         visitation         (S,)       discounted visits, Σ ρ = 1/(1 − γ)         [TRPO section 2]
+    d_π         …_distribution     (S,)       (1 − γ)ρ_π, Σ d = 1                        [CPO section 3]
+    C           penalty            ()         coefficient of the largest KL              [TRPO (9)]
 
 An expectation over states is a weighted sum over rows.  Sums over rows are reduced in one fixed order: a scalar by
 NumPy's pairwise summation over the rows, a (P,)-vector by matrix products over consecutive blocks of
 ``ROWS_PER_BLOCK`` rows whose results are added in row order.
 
-A docstring cites ``[TAG]``, ``[TAG (equation)]``, ``[TAG App. C]``, ``[TAG section 4]``, ``[TAG Alg. 1]`` or
-``[TAG Thm 1]``; the tags are the keys of ``SOURCES``.
+A docstring cites ``[TAG]``, ``[TAG (equation)]``, ``[TAG App. C]``, ``[TAG section 4]``, ``[TAG Alg. 1]``,
+``[TAG Thm 1]``, ``[TAG Cor. 1]`` or ``[TAG Prop. 1]``; the tags are the keys of ``SOURCES``.
 """
 
 import functools
@@ -57,6 +65,8 @@ SOURCES = {
     "Estimation, 2016, arXiv 1506.02438",
     "K01": "Kakade: A Natural Policy Gradient, NIPS 2001",
     "KL02": "Kakade, Langford: Approximately Optimal Approximate Reinforcement Learning, ICML 2002",
+    "AKLM": "Agarwal, Kakade, Lee, Mahajan: On the Theory of Policy Gradient Methods: Optimality, Approximation, and "
+    "Distribution Shift, JMLR 22, 2021, arXiv 1908.00261",
     "CPO": "Achiam, Held, Tamar, Abbeel: Constrained Policy Optimization, 2017, arXiv 1705.10528",
     "Martens": "Martens: New Insights and Perspectives on the Natural Gradient Method, 2014, arXiv 1412.1193",
     "Adam": "Kingma, Ba: Adam: A Method for Stochastic Optimization, 2015, arXiv 1412.6980",
@@ -66,6 +76,11 @@ SOURCES = {
     "arXiv 1912.09729",
     "Pearlmutter": "Pearlmutter: Fast Exact Multiplication by the Hessian, Neural Computation 6, 1994",
     "Hestenes-Stiefel": "Hestenes, Stiefel: Methods of Conjugate Gradients for Solving Linear Systems, 1952",
+    "GTH": "Grassmann, Taksar, Heyman: Regenerative Analysis and Steady State Distributions for Markov Chains, "
+    "Operations Research 33, 1985",
+    "Garnet": "Archibald, McKinnon, Thomas: On the Generation of Markov Decision Processes, Journal of the Operational "
+    "Research Society 46, 1995",
+    "SB": "Sutton, Barto: Reinforcement Learning: An Introduction, second edition, 2018",
     "Saxe": "Saxe, McClelland, Ganguli: Exact Solutions to the Nonlinear Dynamics of Learning, 2014, arXiv 1312.6120",
     "Hui": "Hui: RL — The Math behind TRPO & PPO, 2018",
 }

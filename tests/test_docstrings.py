@@ -105,7 +105,8 @@ SHAPE_LETTERS = set("BTEDAKPSM")
 
 def test_every_citation_resolves():
     where = re.compile(
-        r"(| \(\d+\)(–\(\d+\))?| App\. [A-F](\.\d)?| section \d+(\.\d)?| Alg\. \d| Thm \d| Lemma \d\.\d)"
+        r"(| \(\d+\)(–\(\d+\))?| App\. [A-F](\.\d)?| section \d+(\.\d)?| Alg\. \d| (Thm|Lemma) \d(\.\d)?"
+        r"| (Cor|Prop)\. \d)"
     )
     found = citations()
     assert len(found) > 15
