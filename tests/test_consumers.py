@@ -1,6 +1,7 @@
 """The consumers in other languages are compiled and run: right answers conform, known mistakes are found."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -22,25 +23,53 @@ MISTAKES = {
     "kl_diagonal_gaussian": "kl-reversed",
 }
 
+# A compiler of these is at hand wherever the tests run for everybody to see, and what is missing there is a failure.
+REQUIRED = ("gcc", "g++", "rustc", "node", "javac", "java")
+
+# gfortran takes the allocation on assignment for a use of what is not there yet.
+FORTRAN = "gfortran -std=f2008 -Wall -Werror -Wno-uninitialized -Wno-maybe-uninitialized -fcheck=all -J {out}"
+
 # language → form it reads, programs it needs, how it is compiled, how it is run; {source} and {out} are folders.
 LANGUAGES = {
-    "c": ("text", ["gcc"], "gcc -std=c99 -Wall -Wextra -Werror {source}/consumer.c -o {out}/c -lm", "{out}/c"),
-    "c++": ("text", ["g++"], "g++ -std=c++17 -Wall -Wextra -Werror {source}/consumer.cpp -o {out}/cpp", "{out}/cpp"),
+    "c": (
+        "text",
+        ["gcc"],
+        "gcc -std=c99 -Wall -Wextra -Werror {source}/consumer.c {source}/mine.c -o {out}/c -lm",
+        "{out}/c",
+    ),
+    "c++": (
+        *("text", ["g++"], "g++ -std=c++17 -Wall -Wextra -Werror {source}/consumer.cpp {source}/mine.cpp -o {out}/cpp"),
+        "{out}/cpp",
+    ),
     "rust": ("text", ["rustc"], "rustc -D warnings {source}/consumer.rs -o {out}/rust", "{out}/rust"),
-    "java": ("text", ["javac", "java"], "javac -Werror -d {out} {source}/Consumer.java", "java -cp {out} Consumer"),
+    "java": (
+        *("text", ["javac", "java"], "javac -Xlint:all -Werror -d {out} {source}/Consumer.java {source}/Mine.java"),
+        "java -cp {out} Consumer",
+    ),
+    "fortran": (
+        *("text", ["gfortran"], f"{FORTRAN} {{source}}/mine.f90 {{source}}/consumer.f90 -o {{out}}/fortran"),
+        "{out}/fortran",
+    ),
     "javascript": ("json", ["node"], "", "node {source}/consumer.mjs"),
-    "numpy": ("json", [sys.executable], "", f"{sys.executable} {{source}}/consumer.py"),
-    "julia": ("text", ["julia"], "", "julia {source}/consumer.jl"),
+    "numpy": ("json", [sys.executable], "", f"{sys.executable} -B {{source}}/consumer.py"),
 }
+
+
+def demand(program, language):
+    """Skip if a program is missing, by name; fail where CI is set and the program is one that must be there."""
+    if shutil.which(program) is None:
+        missing = f"{program} is not installed, so the consumer in {language} was not run"
+        if os.environ.get("CI") and program in REQUIRED:
+            pytest.fail(missing)
+        pytest.skip(missing)
 
 
 @pytest.fixture(scope="module", params=list(LANGUAGES))
 def consumer(request, tmp_path_factory):
-    """A compiled consumer and a fresh export in the form it reads; skipped where its compiler is missing."""
+    """A compiled consumer and a fresh export in the form it reads."""
     form, programs, compilation, command = LANGUAGES[request.param]
     for program in programs:
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed, so the consumer in {request.param} was not run")
+        demand(program, request.param)
     out = tmp_path_factory.mktemp("consumer")
     folders = {"source": str(CONSUMERS), "out": str(out)}
     if compilation:
@@ -49,9 +78,18 @@ def consumer(request, tmp_path_factory):
         assert result.returncode == 0, result.stdout + result.stderr
     export(locate(), out / "vectors", form=form)
 
-    def run(choice, vectors=out / "vectors"):
-        words = [*(word.format(**folders) for word in command.split()), str(vectors / RELEASE), choice]
-        result = subprocess.run(words, capture_output=True, text=True, check=False)
+    def run(choice, vectors=out / "vectors", ops=tuple(MISTAKES)):
+        """Give the files of the three ops to the consumer: by name those of JSON, one after the other those of text."""
+        words = [word.format(**folders) for word in command.split()]
+        files = [vectors / RELEASE / f"{op}.{'json' if form == 'json' else 'txt'}" for op in ops]
+        text = ""
+        if form == "json":
+            words += [str(file) for file in files]
+        else:
+            text = "".join(file.read_text() for file in files if file.exists())
+        environment = {name: value for name, value in os.environ.items() if name != "WRONG"}
+        environment |= {"WRONG": "1"} if choice == "wrong" else {}
+        result = subprocess.run(words, input=text, env=environment, capture_output=True, text=True, check=False)
         pattern = r"^(CONFORMS|WRONG|NOT ASKED) +(\S+/\S+)"
         return result.returncode, {case: verdict for verdict, case in re.findall(pattern, result.stdout, re.MULTILINE)}
 
@@ -65,9 +103,7 @@ def cases():
 
 
 def verdicts(mistaken):
-    return {
-        case.id: "NOT ASKED" if case.stability else "WRONG" if mistaken(case) else "CONFORMS" for case in cases()
-    }
+    return {case.id: "NOT ASKED" if case.stability else "WRONG" if mistaken(case) else "CONFORMS" for case in cases()}
 
 
 def tells(case):
@@ -91,12 +127,11 @@ def copy_with(consumer, tmp_path, op, change):
     else:
         path = folder / RELEASE / f"{op}.txt"
         lines = path.read_text().splitlines()
-        for i in range(lines.index("end")):
+        for i in range(next(i for i, line in enumerate(lines) if line.startswith("end "))):
             words = lines[i].split(" ")
             if words[0] in ("input", "value"):
-                start = 4 + int(words[3])
-                entries = change(" ".join(words[:2]), np.array([float(word) for word in words[start:]]))
-                lines[i] = " ".join([*words[:start], *map(repr, entries.tolist())])
+                entries = change(" ".join(words[:2]), np.array([float(word) for word in words[5:]]))
+                lines[i] = " ".join([*words[:5], *map(repr, entries.tolist())])
         path.write_text("\n".join(lines) + "\n")
     return folder
 
@@ -174,14 +209,56 @@ def test_nothing_to_read_is_not_green(consumer, tmp_path):
     code, found = consumer("right", tmp_path)
     assert code != 0
     assert not found
+    assert consumer("right", ops=()) == (4, {})
+
+
+def test_half_a_file_is_not_green(consumer, tmp_path):
+    """Cut off after a case: in words nothing but the count of the first line tells."""
+    folder = copy_with(consumer, tmp_path, "kl_diagonal_gaussian", lambda name, entries: entries)
+    path = next((folder / RELEASE).glob("kl_diagonal_gaussian.*"))
+    text = path.read_text()
+    path.write_text(text[: text.rindex("\ncase ") + 1] if consumer.form == "text" else text[: len(text) // 2])
+    code, found = consumer("right", folder)
+    assert code != 0
+    assert "WRONG" not in found.values()
+
+
+@pytest.mark.parametrize(
+    ("program", "ci", "outcome"),
+    [
+        ("gcc", "true", pytest.fail.Exception),
+        ("gcc", "", pytest.skip.Exception),
+        ("gfortran", "true", pytest.skip.Exception),
+    ],
+)
+def test_a_missing_compiler_is_told(monkeypatch, program, ci, outcome):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match=f"{program} is not installed, so the consumer in some language was not run"):
+        demand(program, "some language")
+
+
+def test_the_programs_that_must_be_there_are_those_the_consumers_need():
+    needed = {program for _, programs, _, _ in LANGUAGES.values() for program in programs}
+    assert needed == {*REQUIRED, "gfortran", sys.executable}
 
 
 def test_every_consumer_is_listed_and_run():
     files = {path.name for path in CONSUMERS.iterdir() if path.is_file()} - {"README.md"}
+    consumers = {name for name in files if name.lower().startswith("consumer.")}
     run = " ".join(f"{compilation} {command}" for _, _, compilation, command in LANGUAGES.values())
     readme = (CONSUMERS / "README.md").read_text(encoding="utf-8")
-    assert len(files) == len(LANGUAGES)
-    assert not [name for name in files if name not in run or name not in readme]
+    assert len(consumers) == len(LANGUAGES)
+    assert not [name for name in consumers if name.removesuffix(".java") not in run or name not in readme]
+    assert {name.lower().split(".")[0] for name in files} == {"consumer", "mine"}
+
+
+@pytest.mark.parametrize("path", sorted(CONSUMERS.glob("[cC]onsumer.*")), ids=lambda path: path.name)
+def test_a_consumer_is_short(path):
+    """About 40 lines; in Fortran ten more, to declare names and to end blocks."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line.strip()]) <= (55 if path.suffix == ".f90" else 45)
+    assert max(map(len, lines)) <= 110
 
 
 def test_the_mistakes_are_those_the_readme_and_the_catalogue_name():

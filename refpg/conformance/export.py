@@ -90,7 +90,8 @@ def _check_target(target: Path, force: bool) -> None:
 
 def _write(staging: Path, source: Source, vectors: Vectors, form: str) -> None:
     (staging / source.release).mkdir(parents=True)
-    for path in sorted([source.data / "LICENSE", *source.data.glob("*.json"), *source.data.glob("schema/*.json")]):
+    beside = [path for pattern in ("*.json", "schema/*.json", "protocol/*.json") for path in source.data.glob(pattern)]
+    for path in sorted([source.data / "LICENSE", *beside]):
         copy = staging / path.relative_to(source.data)
         copy.parent.mkdir(exist_ok=True)
         copy.write_bytes(path.read_bytes())
@@ -101,8 +102,8 @@ def _write(staging: Path, source: Source, vectors: Vectors, form: str) -> None:
         for op in vectors.cases:
             text = plaintext.text_of(op, vectors)
             (staging / source.release / f"{op}.txt").write_text(text, encoding="ascii", newline="\n")
-    beside = {path.name for path in staging.iterdir()}
-    (staging / "README.md").write_text(readme(vectors, form, beside), encoding="utf-8", newline="\n")
+    names = {path.name for path in staging.iterdir()}
+    (staging / "README.md").write_text(readme(vectors, form, names), encoding="utf-8", newline="\n")
     (staging / SUMS).write_text(sums(staging), encoding="ascii", newline="\n")
 
 
@@ -158,8 +159,10 @@ _BESIDE = {
     "conventions.json": "legitimate differences between implementations; an answer says under which it is certified",
     "bugs.json": "the known mistakes, in words",
     "policy.json": "the constants of the tolerance",
+    "presets.json": "the conventions of papers and libraries, by name",
     "errata.json": "cases that were withdrawn or corrected, and why",
     "schema": "the JSON files, described in JSON Schema",
+    "protocol": "what `refpg check -- WORKER` and the worker write to each other, described in JSON Schema",
     "LICENSE": "CC0",
 }
 

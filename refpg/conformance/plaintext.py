@@ -17,47 +17,44 @@ from refpg.conformance.vectors import Case, Expected, VectorError, Vectors
 from refpg.notation import Array
 
 FORMAT = """\
-A file is ASCII text; a line is words with one blank between them, and its first word says what the line is.  Each word
-can be read by `scanf`: how many follow is always known from the words before them.  A reader skips the lines it has no
-use for.
+A file is ASCII text; a line is words with one blank between them.  The first word says what the line is, the second of
+what; how many follow is always known from the words before them, so that `scanf` can read them, and entries begin at
+the sixth.  A reader skips the lines it has no use for.  Lines come in this order, and nothing refers to a later one:
 
 ```
 refpg-vectors 1 RELEASE OP N           first line: form 1, the release, the op, the number of cases that follow
-tolerance FACTOR FLOOR                 the constants of the tolerance
-roundoff DTYPE U                       unit roundoff u, one line per dtype
+tolerance DTYPE U FACTOR FLOOR         the constants of the tolerance, U the unit roundoff; one line per dtype
 case ID REV STABILITY                  a case begins; STABILITY is 1 if only a carefully arranged formula has its digits
 resolves DTYPE                         the case is worth judging in this dtype; one line each
-dim LETTER int 0 LENGTH                the length of a shape letter
-input NAME KIND RANK LENGTH… ENTRY…    an input
+dim LETTER int 1 - LENGTH              the length of a shape letter
+input NAME KIND SIZE SHAPE ENTRY…      an input
 answer N AXIS VALUE …                  a certified answer begins, under N conventions; the first has N = 0: the defaults
-value NAME KIND RANK LENGTH… ENTRY…    a leaf of the answer: the certified values
-bits NAME bits RANK LENGTH… ENTRY…     the same numbers, as the 16 hexadecimal digits of each float64
-radius NAME float 0 ENTRY              the truth is within this distance of value
-R NAME float RANK LENGTH… ENTRY…       the amplification of rounding, entry by entry
-largest NAME float 0 ENTRY             the largest R of the whole output that the leaf belongs to
+value NAME KIND SIZE SHAPE ENTRY…      a leaf of the answer: the certified values; its lines up to R follow it
+bits NAME bits SIZE SHAPE ENTRY…       the same numbers, as the 16 hexadecimal digits of each float64
+radius NAME float 1 - ENTRY            the truth is within this distance of value
+largest NAME float 1 - ENTRY           the largest R of the whole output that the leaf belongs to
+R NAME float SIZE SHAPE ENTRY…         the amplification of rounding, entry by entry: all is there to judge the leaf
 mistake BUG N AXIS VALUE …             the answer of a known bug begins (bugs.json says what it is), under N conventions
-wrong NAME KIND RANK LENGTH… ENTRY…    a leaf of it; leaves not listed are as certified
-end                                    the case is complete
+wrong NAME KIND SIZE SHAPE ENTRY…      a leaf of it; leaves not listed are as certified
+end ID                                 the case is complete
 ```
 
-KIND is `float`, `int`, `bool` (entries 0 and 1), `str` (one word) or `bits`.  RANK is 0 for a scalar; then follow RANK
-lengths and the entries, as many as the product of the lengths, the last index fastest.  A float is the shortest
-decimal that reads back as the same float64; entries of `wrong` may be `NaN`, which stands for anything not finite.
-An output of kind `int` is exact: it has no `bits` and no `radius`, and its R is 0.
+KIND is `float`, `int`, `bool` (entries 0 and 1), `str` (one word) or `bits`.  SIZE is the number of entries.  SHAPE is
+one word, `-` for a scalar and else the lengths: `6x4` is a matrix of 6 rows; the last index is the fastest.  A float is
+the shortest decimal that reads back as the same float64; entries of `wrong` may be `NaN`, which stands for anything not
+finite.  An output of kind `int` is exact: it has no `bits` and no `radius`, and its R is 0.
 
 Nested inputs are spread over lines: `policy.layers[0].W`, `policy.layers[0].b`, …, `policy.log_std`,
 `policy.activation`; a list of lists of unequal lengths is `name[0]`, `name[1]`, …
 
-An implementation conforms in a dtype, with u from its line `roundoff`, if for every entry i of every leaf
+An implementation conforms in a dtype if for every entry i of every leaf
 
-    |answer_i − value_i| ≤ FACTOR · u · max(R_i, FLOOR · largest) + ½ ulp(value_i)
+    |answer_i − value_i| ≤ FACTOR · U · max(R_i, FLOOR · largest) + ½ ulp(value_i)
 
 where ulp(y) is the distance from |y| to the next larger float64.  An answer that is NaN does not conform.
 """
 
-_ORDER = re.compile(
-    r"(resolves )+(dim )*(input )+(answer (value (bits radius )?R largest )+)+(mistake (wrong )+)*"
-)
+_ORDER = re.compile(r"(resolves )+(dim )*(input )+(answer (value (bits radius )?largest R )+)+(mistake (wrong )+)*")
 _NUMBER = {
     "float": re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?"),
     "int": re.compile(r"-?[0-9]{1,16}"),
@@ -65,6 +62,7 @@ _NUMBER = {
     "bits": re.compile(r"[0-9a-f]{16}"),
     "str": re.compile(r"\S+"),
 }
+_SHAPE = re.compile(r"-|[1-9][0-9]{0,6}(x[1-9][0-9]{0,6})*")
 _DTYPE = {np.dtype(np.float64): "float", np.dtype(np.int64): "int", np.dtype(np.bool_): "bool"}
 
 
@@ -110,15 +108,14 @@ def text_of(op: str, vectors: Vectors) -> str:
     """
     lines = [f"refpg-vectors 1 {vectors.release} {op} {len(vectors.cases[op])}", *constants_of(vectors)]
     for case in vectors.cases[op]:
-        lines += [f"case {case.id} {case.rev} {int(case.stability)}", *lines_of(case), "end"]
+        lines += [f"case {case.id} {case.rev} {int(case.stability)}", *lines_of(case), f"end {case.id}"]
     return "".join(f"{line}\n" for line in lines)
 
 
 def constants_of(vectors: Vectors) -> list[str]:
     """Return the lines that hold the constants of the tolerance."""
     policy = vectors.policy
-    units = [f"roundoff {dtype} {u!r}" for dtype, u in policy.unit_roundoff.items()]
-    return [f"tolerance {policy.factor!r} {policy.floor!r}", *units]
+    return [f"tolerance {dtype} {u!r} {policy.factor!r} {policy.floor!r}" for dtype, u in policy.unit_roundoff.items()]
 
 
 def lines_of(case: Case) -> list[str]:
@@ -162,10 +159,10 @@ def _answer(entry: Expected) -> Iterator[str]:
         yield _line("value", path, leaf.value)
         if not leaf.exact:
             digits = " ".join(struct.pack(">d", y).hex() for y in leaf.value.ravel())
-            yield " ".join(("bits", path, "bits", *_lengths(leaf.value), digits))
+            yield " ".join(("bits", path, "bits", *_size_and_shape(leaf.value), digits))
             yield _line("radius", path, leaf.radius)
-        yield _line("R", path, leaf.amplification)
         yield _line("largest", path, largest[output_of(path)])
+        yield _line("R", path, leaf.amplification)
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -185,16 +182,16 @@ def _under(start: str, conventions: Mapping[str, str]) -> str:
     return " ".join((start, str(len(conventions)), *pairs))
 
 
-def _lengths(array: Array) -> list[str]:
-    return [str(array.ndim), *map(str, array.shape)]
+def _size_and_shape(array: Array) -> tuple[str, str]:
+    return str(array.size), "x".join(map(str, array.shape)) or "-"
 
 
 def _line(keyword: str, name: str, value: Any) -> str:
     if isinstance(value, str):
-        return f"{keyword} {name} str 0 {value}"
+        return f"{keyword} {name} str 1 - {value}"
     array = np.asarray(value)
     entries = ("NaN" if y != y else str(int(y)) if isinstance(y, bool) else repr(y) for y in array.ravel().tolist())
-    return " ".join((keyword, name, _DTYPE[array.dtype], *_lengths(array), *entries))
+    return " ".join((keyword, name, _DTYPE[array.dtype], *_size_and_shape(array), *entries))
 
 
 def read(content: bytes, where: str) -> TextFile:
@@ -225,7 +222,7 @@ def read(content: bytes, where: str) -> TextFile:
     starts = [i for i, line in enumerate(lines) if line.startswith("case ")]
     constants = lines[1 : starts[0] if starts else None]
     number = _NUMBER["float"].pattern
-    if not re.fullmatch(rf"tolerance {number} {number}( roundoff [a-z0-9]+ {number})+", " ".join(constants)):
+    if not re.fullmatch(rf"(tolerance [a-z0-9]+( {number}){{3}} )+", "".join(f"{line} " for line in constants)):
         raise VectorError(f"{where}: the constants of the tolerance are not as documented")
     cases = tuple(_read_case(lines[i:j], where) for i, j in zip(starts, [*starts[1:], len(lines)], strict=True))
     if len(cases) != int(head[3]):
@@ -237,12 +234,12 @@ def read(content: bytes, where: str) -> TextFile:
 
 def _read_case(lines: list[str], where: str) -> TextCase:
     head = re.fullmatch(r"case (\S+) ([1-9][0-9]{0,5}) ([01])", lines[0])
-    if head is None or lines[-1] != "end":
+    if head is None or lines[-1] != f"end {head[1]}":
         raise VectorError(f"{where}: {lines[0][:60]!r} is not followed by a whole case")
     body, here = lines[1:-1], f"{where}: {head[1]}"
     if not _ORDER.fullmatch("".join(f"{line.split(' ', 1)[0]} " for line in body)):
         raise VectorError(f"{here}: its lines are not in the documented order")
-    sections: list[dict[tuple[str, str], tuple[tuple[str, ...], list[str]]]] = [{}]
+    sections: list[dict[tuple[str, str], tuple[tuple[str, str], list[str]]]] = [{}]
     titles = [line for line in body if line.startswith(("answer ", "mistake "))]
     if len(set(titles)) != len(titles):
         raise VectorError(f"{here}: two answers are of the same kind")
@@ -267,35 +264,33 @@ def _check_title(words: list[str], here: str) -> None:
         raise VectorError(f"{here}: {' '.join(words)[:80]!r} does not say its conventions")
 
 
-def _read_array(words: list[str], here: str) -> tuple[tuple[str, ...], list[str]]:
-    """Return kind, rank and lengths, as words, and the entries."""
-    kind, rank = (*words[2:4], "", "")[:2]
-    end = 4 + int(rank) if re.fullmatch(r"[0-9]", rank) else 0
-    lengths, entries = words[4:end], words[end:]
-    whole = all(re.fullmatch(r"[1-9][0-9]{0,6}", length) for length in lengths)
+def _read_array(words: list[str], here: str) -> tuple[tuple[str, str], list[str]]:
+    """Return kind and shape, as words, and the entries."""
+    kind, size, shape = (*words[2:5], "", "", "")[:3]
+    entries = words[5:]
     pattern = _NUMBER.get(kind)
     nan = words[0] == "wrong" and kind == "float"
     if (
         pattern is None
-        or not end
-        or not whole
-        or len(entries) != math.prod(map(int, lengths))
+        or not _SHAPE.fullmatch(shape)
+        or size != str(len(entries))
+        or len(entries) != math.prod(map(int, shape.replace("-", "1").split("x")))
         or not all(pattern.fullmatch(entry) or (nan and entry == "NaN") for entry in entries)
         or (kind == "float" and any(math.isinf(float(entry)) for entry in entries))
     ):
-        raise VectorError(f"{here}: {' '.join(words[:4])[:80]!r} … is not an array as documented")
-    return tuple(words[2:end]), entries
+        raise VectorError(f"{here}: {' '.join(words[:5])[:80]!r} … is not an array as documented")
+    return (kind, shape), entries
 
 
-def _check_answer(section: Mapping[tuple[str, str], tuple[tuple[str, ...], list[str]]], here: str) -> None:
+def _check_answer(section: Mapping[tuple[str, str], tuple[tuple[str, str], list[str]]], here: str) -> None:
     largest: dict[str, float] = {}
     leaves = [name for keyword, name in section if keyword == "value"]
     for name in leaves:
-        (kind, *lengths), entries = section["value", name]
-        wanted = {"R": ("float", *lengths), "largest": ("float", "0")}
+        (kind, shape), entries = section["value", name]
+        wanted = {"largest": ("float", "-"), "R": ("float", shape)}
         if kind == "float":
-            wanted |= {"bits": ("bits", *lengths), "radius": ("float", "0")}
-        if any(section.get((keyword, name), ((), []))[0] != shape for keyword, shape in wanted.items()):
+            wanted |= {"bits": ("bits", shape), "radius": ("float", "-")}
+        if any(section.get((keyword, name), ((), []))[0] != written for keyword, written in wanted.items()):
             raise VectorError(f"{here}: {name} lacks one of {', '.join(wanted)}, or their shapes differ")
         if kind == "float" and [struct.pack(">d", float(y)).hex() for y in entries] != section["bits", name][1]:
             raise VectorError(f"{here}: {name}: value and bits are different numbers")

@@ -187,7 +187,7 @@ def verify(source: Source) -> Verified:
             len(files),
             sum(len(file.cases) for file in files),
             sum(line[0] == "value" for line in lines),
-            sum(len(words) - 2 - int(words[1]) for words in bits),
+            sum(int(size) for _, size, *_ in bits),
         )
     vectors = load(source.data, release=source.release)
     _nothing_but({"index.json", *(f"{op}.json" for op in vectors.cases)}, source.folder, "index.json")
@@ -380,14 +380,10 @@ def difference(old: Source, new: Source) -> Difference:
 
 
 def _paired(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the constants of both, by what they are constants of."""
-    before, after = ({_constant(line): line for line in lines} for lines in (old, new))
-    for key in {**before, **after}:
-        yield before.get(key, "nothing"), after.get(key, "nothing")
-
-
-def _constant(line: str) -> str:
-    return " ".join(line.split(" ")[: 2 if line.startswith("roundoff") else 1])
+    """Yield the constants of both, by the dtype they are for."""
+    before, after = ({line.split(" ")[1]: line for line in lines} for lines in (old, new))
+    for dtype in {**before, **after}:
+        yield before.get(dtype, "nothing"), after.get(dtype, "nothing")
 
 
 def _contents(source: Source) -> tuple[Sequence[str], dict[str, _Content], dict[str, str]]:

@@ -104,9 +104,9 @@ class Words:
         return [next(self.words) for _ in range(count)]
 
     def array(self) -> tuple[str, Any]:
-        name, kind, rank = self.take(3)
-        shape = [int(word) for word in self.take(int(rank))]
-        entries = self.take(int(np.prod(shape)) if shape else 1)
+        name, kind, size, lengths = self.take(4)
+        shape = [int(word) for word in lengths.split("x")] if lengths != "-" else []
+        entries = self.take(int(size))
         read: dict[str, Callable[[str], Any]] = {"float": float, "int": int, "bool": lambda word: bool(int(word))}
         if kind == "str":
             return name, entries[0]
@@ -121,16 +121,14 @@ class Words:
 
 def read_by_words(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     words = Words(text)
-    head: dict[str, Any] = {"roundoff": {}}
+    head: dict[str, Any] = {"tolerance": {}}
     cases: list[dict[str, Any]] = []
     for word in words.words:
         if word == "refpg-vectors":
             _, head["release"], head["op"], head["cases"] = words.take(4)
         elif word == "tolerance":
-            head["factor"], head["floor"] = map(float, words.take(2))
-        elif word == "roundoff":
-            dtype, unit = words.take(2)
-            head["roundoff"][dtype] = float(unit)
+            dtype, *constants = words.take(4)
+            head["tolerance"][dtype] = [float(constant) for constant in constants]
         elif word == "case":
             name, rev, stability = words.take(3)
             cases.append({"id": name, "rev": int(rev), "stability": stability == "1", "resolves": [], "answers": []})
@@ -151,7 +149,7 @@ def read_by_words(text: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             name, value = words.array()
             cases[-1]["mistakes"][-1].setdefault(word, {})[name] = value
         else:
-            assert word == "end"
+            assert [word, *words.take(1)] == ["end", cases[-1]["id"]]
     return head, cases
 
 
@@ -192,9 +190,10 @@ def test_words_hold_everything_an_implementation_is_judged_by(exported: dict[str
                     assert leaf.exact or same(answer["bits"][path], leaf.value)
                     assert leaf.exact or answer["radius"][path] == leaf.radius
                     for dtype in case.resolves:
-                        R = np.maximum(answer["R"][path], head["floor"] * answer["largest"][path])
+                        u, factor, floor = head["tolerance"][dtype]
+                        R = np.maximum(answer["R"][path], floor * answer["largest"][path])
                         half_ulp = 0.0 if leaf.exact else 0.5 * np.spacing(np.abs(leaf.value))
-                        tolerance = head["factor"] * head["roundoff"][dtype] * R + half_ulp
+                        tolerance = factor * u * R + half_ulp
                         assert same(tolerance, derived[dtype][path])
             for wrong, mistake in zip(case.wrong, got["mistakes"], strict=True):
                 assert (mistake["bug"], mistake["conventions"]) == (wrong.bug, dict(wrong.conventions))
@@ -345,11 +344,29 @@ def drop(op: str, start: str) -> Callable[[Path], None]:
     return lines_of(op, lambda lines: lines.remove(next(line for line in lines if line.startswith(start))))
 
 
+def late(op: str, start: str) -> Callable[[Path], None]:
+    """Exchange the first line that starts so with the one after it."""
+
+    def change(lines: list[str]) -> None:
+        i = next(i for i, line in enumerate(lines) if line.startswith(start))
+        lines[i : i + 2] = lines[i + 1], lines[i]
+
+    return lines_of(op, change)
+
+
+def rename(op: str, old: str, new: str) -> Callable[[Path], None]:
+    """Call a case otherwise, where it begins and where it ends."""
+    return lines_of(op, lambda lines: lines.__setitem__(slice(None), [line.replace(old, new) for line in lines]))
+
+
 TEXT_FAULTS = {
     "another value": (edit("mean_kl", "value mean_kl", "0.", "0.1"), "value and bits are different"),
     "other bits": (edit("mean_kl", "bits mean_kl", "3f", "3e"), "value and bits are different"),
-    "a value too many": (edit("mean_kl", "value mean_kl", "float 0 ", "float 0 0.5 "), "not an array"),
-    "another shape": (edit("ratio", "value ratio float 1 ", "1 7", "2 7 1"), "shapes differ"),
+    "a value too many": (edit("mean_kl", "value mean_kl", "1 - ", "1 - 0.5 "), "not an array"),
+    "another size": (edit("mean_kl", "value mean_kl", "1 - ", "2 - "), "not an array"),
+    "another shape": (edit("ratio", "value ratio float 7 ", "7 7", "7 7x1"), "shapes differ"),
+    "a shape of other entries": (edit("ratio", "value ratio float 7 ", "7 7", "7 7x2"), "not an array"),
+    "a shape of nothing": (edit("ratio", "value ratio float 7 ", "7 7", "7 7x"), "not an array"),
     "no number": (edit("mean_kl", "radius mean_kl", "1e-57", "small"), "not an array"),
     "an underscore": (edit("ratio", "input old_log_prob", "-0.5", "-0_0.5"), "not an array"),
     "an infinity": (edit("ratio", "input old_log_prob", "-0.5", "1e999"), "not an array"),
@@ -358,20 +375,24 @@ TEXT_FAULTS = {
     "largest too small": (edit("ratio", "largest ratio", "1.0", "0.5"), "R is not between"),
     "largest too large": (edit("ratio", "largest ratio", "1.0", "2.0"), "largest is not the largest"),
     "no bits": (drop("ratio", "bits ratio"), "documented order"),
+    "no largest": (drop("ratio", "largest ratio"), "documented order"),
+    "largest after R": (late("ratio", "largest ratio"), "documented order"),
     "no answer": (drop("ratio", "answer 0"), "documented order"),
     "no end": (drop("ratio", "end"), "whole case"),
+    "the end of another case": (edit("ratio", "end ratio/five", "five", "seven"), "whole case"),
     "no case": (edit("ratio", "refpg-vectors", "ratio 2", "ratio 3"), "holds 2 cases"),
     "an unknown line": (edit("ratio", "dim B", "dim B", "size B"), "documented order"),
     "a line twice": (edit("ratio", "input new_log_prob", "new_log_prob", "old_log_prob"), "there twice"),
     "conventions missing": (edit("mean_kl", "answer 1", "answer 1", "answer 2"), "does not say its conventions"),
     "the same answer twice": (edit("mean_kl", "answer 1", "answer 1 kl.direction new_old", "answer 0"), "same kind"),
-    "the same case twice": (edit("ratio", "case ratio/five", "five", "seven"), "the same id"),
-    "a case of another op": (edit("ratio", "case ratio/five", "ratio/five", "gae/five"), "another op"),
+    "the same case twice": (rename("ratio", "ratio/five", "ratio/seven"), "the same id"),
+    "a case of another op": (rename("ratio", "ratio/five", "gae/five"), "another op"),
     "another op": (edit("ratio", "refpg-vectors", "ratio", "gae"), "says gae"),
     "another release": (edit("ratio", "refpg-vectors", "2026.1", "2027.1"), "2027.1"),
     "another form": (edit("ratio", "refpg-vectors", "refpg-vectors 1", "refpg-vectors 2"), "first line"),
     "another tolerance": (edit("ratio", "tolerance", "16.0", "1.0"), "differs from that"),
-    "no tolerance": (drop("ratio", "tolerance"), "constants of the tolerance"),
+    "no tolerance": (lines_of("ratio", lambda lines: lines.__delitem__(slice(1, 3))), "constants of the tolerance"),
+    "a constant missing": (edit("ratio", "tolerance", " 16.0", ""), "constants of the tolerance"),
     "cut off": (lines_of("ratio", lambda lines: lines.__delitem__(slice(-4, None))), "whole case"),
 }
 
@@ -479,7 +500,7 @@ CHANGES: dict[str, tuple[Callable[[Any], Any], str, str]] = {
     "R": (
         lambda case: case["expected"][0]["outputs"]["ratio"].update(R=[2.0] + [1.0] * 6),
         "unmarked",
-        "R ratio, largest ratio",
+        "largest ratio, R ratio",
     ),
     "resolves": (lambda case: case.update(resolves=["float64"]), "unmarked", "resolves float32"),
     "stability": (lambda case: case.update(stability=True), "unmarked", "stability"),
@@ -544,7 +565,8 @@ def test_another_tolerance_is_flagged(small: Source, tmp_path: Path) -> None:
     found = difference(small, altered(small, tmp_path, lambda files: None, policy=policy))
     assert found.flagged
     assert len(found.constants) == 2
-    assert found.constants[0] == "tolerance 16.0 0.3 → tolerance 8.0 0.3"
+    double = f"tolerance float64 {2.0**-53!r}"
+    assert found.constants[0] == f"{double} 16.0 0.3 → {double} 8.0 0.3"
 
 
 def test_the_two_forms_of_a_release_do_not_differ(small: Source, tmp_path: Path) -> None:
@@ -570,7 +592,8 @@ def test_verify_and_diff_have_exit_codes(
     copy = tmp_path / "copy"
     shutil.copytree(exported["text"], copy)
     path = copy / RELEASE / "td_errors.txt"
-    path.write_text(path.read_text().replace("input gamma float 0 ", "input gamma float 0 0.5\ninput x float 0 ", 1))
+    gamma, two = "input gamma float 1 - ", "input gamma float 1 - 0.5\ninput x float 1 - "
+    path.write_text(path.read_text().replace(gamma, two, 1))
     assert main(["vectors", "verify", str(copy)]) == 3
     assert "td_errors.txt: its SHA-256" in capsys.readouterr().err
     resum(copy)

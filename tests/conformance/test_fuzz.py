@@ -20,13 +20,19 @@ SEED = 2026
 
 
 def test_mutated_files_are_refused_or_valid() -> None:
-    counts, findings = campaign.tally(campaign.run(FILES, SEED))
+    results = list(campaign.run(FILES, SEED))
+    counts, reasons, findings = campaign.tally(iter(results))
     assert [(finding.number, finding.done, finding.amiss) for finding in findings] == []
     for kind in set(mutations.KINDS):
         assert counts[kind, campaign.REFUSED] > 20, f"of the kind {kind} hardly anything is refused"
     for kind in set(mutations.KINDS) - {"unsealed"}:
         assert counts[kind, campaign.ACCEPTED] > 2, f"of the kind {kind} hardly anything is accepted"
     assert counts["untouched", campaign.REFUSED] == 0
+    assert reasons[campaign.ACCEPTED, campaign.THE_SAME] > counts["untouched", campaign.ACCEPTED]
+    assert reasons[campaign.ACCEPTED, campaign.OTHERWISE] > 100
+    assert len({why for outcome, why in reasons if outcome == campaign.REFUSED}) > 20
+    assert reasons.total() == counts.total() == FILES
+    assert {result.why for result in results if result.kind == "untouched"} == {campaign.THE_SAME}
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -37,7 +43,7 @@ def test_every_op_has_a_valid_seed(op: str) -> None:
         files = {name: mutations.dumped(tree, random) for name, tree in trees.items()}
         name = seeds.op_path(trees)
         files[seeds.INDEX] = json.dumps(seeds.index_of(name, files[name], len(trees[name]["cases"]))).encode()
-        assert campaign.judged(files) == (campaign.ACCEPTED, "")
+        assert campaign.judged(files) == (campaign.ACCEPTED, "", "")
 
 
 # Faults planted in the loader: each must be found, else the fuzzer is decoration.
@@ -106,8 +112,8 @@ def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -
     name, replacement, complaint = FAULTS[fault]
     monkeypatch.setattr(vectors, name, replacement)
     monkeypatch.setattr(campaign, "SECONDS", 0.2)
-    for _, _, finding in campaign.run(2000, SEED):
-        if finding is not None and (complaint == "amiss" or complaint in finding.amiss):
+    for result in campaign.run(3 * FILES, SEED):  # most are found among the first hundred; a false day is rare
+        if result.finding is not None and (complaint == "amiss" or complaint in result.finding.amiss):
             return
     pytest.fail("not found")
 
@@ -116,7 +122,7 @@ def test_a_finding_is_printed_with_its_reproducer(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(vectors, "parse", lax)
-    number = next(f.number for _, _, f in campaign.run(2000, SEED) if f is not None)
+    number = next(r.finding.number for r in campaign.run(2000, SEED) if r.finding is not None)
     assert main(["--seed", str(SEED), "--first", str(number), "--files", "1"]) == 1
     printed = capsys.readouterr()
     assert "1 findings" in printed.out

@@ -3,6 +3,7 @@
 Each release is a function of a seed and its number alone, so a finding is reproduced by these two.
 """
 
+import json
 import re
 import signal
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from random import Random
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from refpg.conformance.ops import OPS
 from refpg.conformance.vectors import VectorError, Vectors, read_release
@@ -24,6 +25,7 @@ _KNOWLEDGE = {"conventions.json", "bugs.json", "policy.json", "errata.json", see
 ALLOWED = _KNOWLEDGE | {f"{seeds.RELEASE}/{op}.json" for op in OPS}
 
 REFUSED, ACCEPTED = "refused", "accepted"
+THE_SAME, OTHERWISE = "says what it said before", "says something else that is valid"
 
 
 class Finding(NamedTuple):
@@ -35,21 +37,45 @@ class Finding(NamedTuple):
     files: dict[str, bytes]
 
 
+class Result(NamedTuple):
+    """What came of one release: the ``kind`` of mutation, REFUSED or ACCEPTED and why, and a finding if there is one.
+
+    ``why`` is the referee's reason for what is refused, and THE_SAME or OTHERWISE for what is accepted.
+    """
+
+    kind: str
+    outcome: str
+    why: str
+    finding: Finding | None
+
+
 class Hang(BaseException):
     """The loader used its time up; no `Exception`, so that nothing in it can catch this."""
 
 
-def run(count: int, seed: int, first: int = 0) -> Iterator[tuple[str, str, Finding | None]]:
-    """Yield, for each release, the kind of mutation, REFUSED or ACCEPTED, and a finding if there is one."""
+def run(count: int, seed: int, first: int = 0) -> Iterator[Result]:
+    """Mutate one release after another, and yield what came of each."""
     for number in range(first, first + count):
         random = Random(f"{seed}/{number}")
-        done, files = mutations.mutated(seeds.release(random), random)
-        outcome, amiss = judged(files)
-        yield done.partition(":")[0], outcome, Finding(number, done, amiss, files) if amiss else None
+        trees = seeds.release(random)
+        before = _said(trees, "preview")
+        done, files = mutations.mutated(trees, random)
+        outcome, why, amiss = judged(files)
+        if outcome == ACCEPTED and not amiss:
+            read = {name: referee.strict_json(content) for name, content in files.items()}
+            why = THE_SAME if _said(read, read[seeds.INDEX]["status"]) == before else OTHERWISE
+        finding = Finding(number, done, amiss, files) if amiss else None
+        yield Result(done.partition(":")[0], outcome, why, finding)
 
 
-def judged(files: dict[str, bytes]) -> tuple[str, str]:
-    """Load a release, and return REFUSED or ACCEPTED and what is amiss about that, empty if nothing."""
+def _said(trees: Mapping[str, Any], status: str) -> str:
+    """Return what a release says, however it is written; the rest of its index follows from the files."""
+    said = {name: tree for name, tree in trees.items() if name != seeds.INDEX}
+    return json.dumps([status, said], sort_keys=True)
+
+
+def judged(files: dict[str, bytes]) -> tuple[str, str, str]:
+    """Load a release, and return REFUSED or ACCEPTED, the referee's reason, and what is amiss; empty if nothing."""
     read, asked = reader(files)
     start = time.process_time()
     try:
@@ -59,19 +85,19 @@ def judged(files: dict[str, bytes]) -> tuple[str, str]:
     except VectorError as error:
         outcome, amiss = REFUSED, _complaint(str(error))
     except Hang:
-        return REFUSED, f"not done after {SECONDS} s"
+        return REFUSED, "", f"not done after {SECONDS} s"
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        return REFUSED, f"{type(error).__name__}: {error}"
+        return REFUSED, "", f"{type(error).__name__}: {error}"
     if time.process_time() - start > SECONDS:
-        return outcome, f"took {time.process_time() - start:.1f} s"
+        return outcome, "", f"took {time.process_time() - start:.1f} s"
     if not asked <= ALLOWED:
-        return outcome, f"opened {sorted(asked - ALLOWED)}"
+        return outcome, "", f"opened {sorted(asked - ALLOWED)}"
     why = referee.reason(files, seeds.RELEASE)
     if outcome == ACCEPTED:
-        return outcome, f"accepted, although: {why}" if why else unfaithful(vectors, files)
-    return outcome, amiss if why else "refused, although the referee finds nothing: " + _message(files)
+        return outcome, why, f"accepted, although: {why}" if why else unfaithful(vectors, files)
+    return outcome, why, amiss if why else "refused, although the referee finds nothing: " + _message(files)
 
 
 def reader(files: Mapping[str, bytes]) -> tuple[Callable[[str, int], bytes], set[str]]:
@@ -117,15 +143,23 @@ def limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGPROF, before)
 
 
-def tally(results: Iterator[tuple[str, str, Finding | None]]) -> tuple[Counter[tuple[str, str]], list[Finding]]:
-    """Count outcomes by kind, and collect the findings."""
-    counts: Counter[tuple[str, str]] = Counter()
-    findings = []
-    for kind, outcome, finding in results:
-        counts[kind, outcome] += 1
+class Tally(NamedTuple):
+    """How many: ``kinds`` by kind and outcome, ``reasons`` by outcome and why; and the ``findings`` themselves."""
+
+    kinds: Counter[tuple[str, str]]
+    reasons: Counter[tuple[str, str]]
+    findings: list[Finding]
+
+
+def tally(results: Iterator[Result]) -> Tally:
+    """Count outcomes by kind and by reason, and collect the findings."""
+    counted = Tally(Counter(), Counter(), [])
+    for kind, outcome, why, finding in results:
+        counted.kinds[kind, outcome] += 1
+        counted.reasons[outcome, why] += 1
         if finding is not None:
-            findings.append(finding)
-    return counts, findings
+            counted.findings.append(finding)
+    return counted
 
 
 def _complaint(message: str) -> str:
