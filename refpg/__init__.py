@@ -10,7 +10,8 @@
     bounds          total variation, KL of tables; the lower bounds of η, the article's M among them
     estimation      from samples: returns, TD errors, GAE, normalisation, importance sampling, KL estimators
     solvers         conjugate gradients beside direct, dual and minimum-norm forms; line search
-    updates         θ → (θ', info): natural gradient, TRPO step, PPO objective, Adam, PPO update
+    updates         a new policy: natural gradient, TRPO, PPO, duality of trust region and penalty, the exact MM step
+    training        the loops: minorize–maximize, NPG, TRPO, PPO, mirror descent, exact on finite MDPs
     conformance     the judge: vectors, adapters, verdicts, diagnosis
 
 Each chapter imports only chapters above it.  They load on first use::
@@ -36,6 +37,7 @@ CHAPTERS = (
     "estimation",
     "solvers",
     "updates",
+    "training",
     "conformance",
 )
 

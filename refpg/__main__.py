@@ -1,23 +1,24 @@
-"""The command line: ``refpg check``, ``refpg ops``, ``refpg show``, ``refpg explain``, ``refpg vectors``."""
+"""The command line: ``refpg check``, ``replay``, ``ops``, ``show``, ``explain``, ``vectors``."""
 
 import argparse
-import datetime
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import refpg
-from refpg.conformance import releases, report
+from refpg.conformance import laws, presets, releases, report, selfcheck, skeleton, smoke
 from refpg.conformance.adapters import TargetCrash, UsageError, bundled, nearest
 from refpg.conformance.export import FORMS, export
 from refpg.conformance.ops import OPS, PROFILES, Op, contract
+from refpg.conformance.replay import replay, replayed
 from refpg.conformance.run import CONFORM, HARNESS, MISMATCH, USAGE, check, ops_of
 from refpg.conformance.tolerance import tolerances
 from refpg.conformance.vectors import RELEASE, Case, VectorError, Vectors, load
+from refpg.conformance.worker import TIMEOUT, Command
 
 _PROFILE_HELP = f"{', '.join(PROFILES)}; repeatable"
 _EXIT_CODES = """exit codes: 0 all executed cases conform · 1 a mismatch · 2 usage or an unknown name ·
@@ -37,19 +38,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         0 all conform · 1 mismatch · 2 usage · 3 harness · 4 nothing executed.
     """
-    arguments = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = words.index("--") if "--" in words else len(words)
+    arguments = _parser().parse_args(words[:command], argparse.Namespace(command=words[command + 1 :]))
     try:
+        if command < len(words):
+            _set_command(arguments)
         code: int = arguments.run(arguments)
         return code
     except UsageError as error:
         print(f"refpg: {error}", file=sys.stderr)
         return USAGE
-    except (TargetCrash, VectorError) as error:
+    except (TargetCrash, VectorError, report.ReportError) as error:
         print(f"refpg: {error}", file=sys.stderr)
         return HARNESS
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         sys.stderr.close()
         return 0
+
+
+def _set_command(arguments: argparse.Namespace) -> None:
+    """Let what follows ``--``, the words that start a worker, be the target."""
+    if "target" not in arguments:
+        raise UsageError("-- starts a worker, which this command has no use for")
+    if arguments.target is not None or not arguments.command:
+        raise UsageError("give either a target, or -- and the words that start a worker: refpg check -- ./worker")
+    arguments.target = Command(tuple(arguments.command))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "check",
         help="judge an implementation by the certified vectors",
+        usage="%(prog)s [OPTION ...] [TARGET | -- WORKER [ARGUMENT ...]]",
         description="Judge an implementation by the certified vectors; refpg itself if no target is given.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -76,17 +91,63 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
     command.add_argument("--only", default="", metavar="GLOB", help="ops or case ids, e.g. 'kl*' or 'gae/*'")
     command.add_argument("--dtype", metavar="D", help="judge by this precision, e.g. float32")
+    command.add_argument("--conventions", metavar="NAME", help="a preset, declared besides: `refpg conventions`")
     command.add_argument(
         "--stability", action="store_true", help="also the cases that ask for digits ordinary correct code has not"
     )
-    command.add_argument("--out", type=Path, metavar="FILE", help="write the report as JSON lines")
-    command.add_argument("--md", type=Path, metavar="FILE", help="write the report as Markdown")
+    command.add_argument("--vectors", default=RELEASE, metavar="REL", help=f"the release; default: {RELEASE}")
+    _process_options(command)
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="judge by N processes, with the same result")
+    _report_options(command, report.FORMS)
     command.set_defaults(run=_check)
+
+    command = commands.add_parser(
+        "replay",
+        help="judge the answers of a recorded run again",
+        description="Judge the answers of a recorded run again, by the vectors installed, and report on it.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("record", type=Path, metavar="RUN.jsonl", help="what check --out wrote")
+    _report_options(command, [form for form in report.FORMS if form != "out"])
+    command.set_defaults(run=_replay)
+
+    command = commands.add_parser(
+        "smoke",
+        help="ask each op twice, before any mathematics",
+        usage="%(prog)s [OPTION ...] [TARGET | -- WORKER [ARGUMENT ...]]",
+        description="Do numbers arrive, do answers come back, in the right form, and twice the same?",
+        epilog="exit codes: 0 all is well · 2 usage · 3 something is not · 4 nothing was asked",
+    )
+    command.add_argument("target", nargs="?", metavar="TARGET", help="as for check")
+    command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
+    _process_options(command)
+    command.set_defaults(run=_smoke)
+
+    command = commands.add_parser(
+        "selfcheck",
+        help="judge the judge: known mistakes, right variants, odd adapters, flawed comparisons",
+        epilog="exit codes: 0 the judge is as it should be · 1 it is not",
+    )
+    command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
+    command.set_defaults(run=_selfcheck)
+
+    command = commands.add_parser("init", help="write an adapter to fill in, and its test file")
+    command.add_argument("name", metavar="NAME", help="writes NAME.py and test_NAME.py; never replaces a file")
+    command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
+    command.set_defaults(run=_init)
 
     command = commands.add_parser("ops", help="print the contract: what an adapter may implement")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.add_argument("--profile", action="append", default=[], metavar="P", help=_PROFILE_HELP)
     command.set_defaults(run=_ops)
+
+    command = commands.add_parser("laws", help="print the laws that any implementation can be tried on")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(run=_laws)
+
+    command = commands.add_parser("conventions", help="print the axes in which implementations differ, and the presets")
+    command.set_defaults(run=_conventions)
 
     command = commands.add_parser("show", help="print a case, ready to be reproduced")
     command.add_argument("case", metavar="CASE", help="its id, e.g. gae/…")
@@ -100,6 +161,18 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("vectors", help="list, verify, compare or export the certified vectors")
     _vectors_parser(command.add_subparsers(metavar="list|verify|diff|export", required=True))
     return parser
+
+
+def _report_options(command: argparse.ArgumentParser, forms: Iterable[str]) -> None:
+    for form in forms:
+        command.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write the report {report.FORMS[form]}")
+
+
+def _process_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--timeout", type=float, default=TIMEOUT, metavar="S", help=f"seconds for one case; default: {TIMEOUT:g}"
+    )
+    command.add_argument("--in-process", action="store_true", help="no process of its own for TARGET: for debuggers")
 
 
 def _vectors_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -134,24 +207,68 @@ def _vectors_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    for path in (arguments.out, arguments.md):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise UsageError(f"{path} cannot be written: there is no folder {path.parent}, or it is a folder itself")
+    paths = report.destinations(vars(arguments), arguments.only)
     run = check(
         arguments.target,
         profiles=arguments.profile,
         only=arguments.only,
         dtype=arguments.dtype,
+        conventions=arguments.conventions,
         stability=arguments.stability,
+        timeout=arguments.timeout,
+        in_process=arguments.in_process,
+        jobs=arguments.jobs,
+        release=arguments.vectors,
         progress=_progress if sys.stderr.isatty() else None,
     )
     for line in report.terminal(run):
         print(line)
-    if arguments.out is not None:
-        report.write(arguments.out, "".join(f"{line}\n" for line in report.json_lines(run)))
-    if arguments.md is not None:
-        report.write(arguments.md, report.markdown(run, datetime.date.today().isoformat()))
+    report.write_all(paths, run, report.origin())
     return run.exit_code
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    again = replay(arguments.record)
+    paths = report.destinations(vars(arguments), again.run.only)
+    for line in (*report.terminal(again.run), *replayed(again)):
+        print(line)
+    report.write_all(paths, again.run, again.origin)
+    return again.run.exit_code
+
+
+def _smoke(arguments: argparse.Namespace) -> int:
+    found = smoke.smoke(
+        arguments.target,
+        profiles=arguments.profile,
+        timeout=arguments.timeout,
+        in_process=arguments.in_process,
+    )
+    for line in smoke.lines(found):
+        print(line)
+    return smoke.exit_code(found)
+
+
+def _selfcheck(arguments: argparse.Namespace) -> int:
+    part = ""
+
+    def in_words(done: int, total: int, what: str) -> None:
+        nonlocal part
+        if what and what != part:
+            print(f"{what} …", file=sys.stderr)
+            part = what
+
+    bar = sys.stderr.isatty()
+    found = selfcheck.selfcheck(arguments.profile, (lambda *done: _progress(*done[:2])) if bar else in_words)
+    for line in selfcheck.lines(found):
+        print(line)
+    return CONFORM if found.passed else MISMATCH
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    for path in skeleton.start(arguments.name, Path(), arguments.profile):
+        print(f"wrote {path}")
+    print(f"write one of its functions, then: refpg smoke {arguments.name}.py && refpg check {arguments.name}.py")
+    return CONFORM
 
 
 def _progress(done: int, total: int) -> None:
@@ -181,6 +298,18 @@ def _signature(op: Op) -> str:
     if op.conventions:
         lines.append(f"conventions: {', '.join(op.conventions)}")
     return "  " + "\n      ".join(lines)
+
+
+def _laws(arguments: argparse.Namespace) -> int:
+    print(json.dumps(laws.listing(), ensure_ascii=False, indent=1) if arguments.json else "\n".join(laws.lines()))
+    return CONFORM
+
+
+def _conventions(arguments: argparse.Namespace) -> int:
+    axes = load(ops=[]).axes
+    for line in presets.table(axes, presets.presets(axes)):
+        print(line)
+    return CONFORM
 
 
 def _show(arguments: argparse.Namespace) -> int:

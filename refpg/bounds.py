@@ -123,7 +123,10 @@ def kl_divergence(old: Any, new: Any) -> Array:
     old, new = bind_shapes("kl_divergence", {}, old=(old, "S A"), new=(new, "S A"))
     both = (old > 0) & (new > 0)
     p, q = np.where(both, old, 1), np.where(both, new, 1)
-    terms = np.where(both, p * exponential_remainder(np.log1p((q - p) / p)), new)
+    near = np.abs(q - p) <= p / 2  # further apart the quotient's last digit, 1e-16 of p, may be all there is of q
+    x = np.where(near, np.log1p(np.where(near, q - p, 0) / p), np.log(q) - np.log(p))
+    terms = np.where(x > 1, (q - p) - p * x, p * exponential_remainder(np.minimum(x, 1)))
+    terms = np.where(both, terms, new)
     return np.sum(np.where((old > 0) & (new == 0), np.inf, terms), axis=1)
 
 

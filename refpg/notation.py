@@ -68,6 +68,7 @@ SOURCES = {
     "AKLM": "Agarwal, Kakade, Lee, Mahajan: On the Theory of Policy Gradient Methods: Optimality, Approximation, and "
     "Distribution Shift, JMLR 22, 2021, arXiv 1908.00261",
     "CPO": "Achiam, Held, Tamar, Abbeel: Constrained Policy Optimization, 2017, arXiv 1705.10528",
+    "MDPO": "Tomar, Shani, Efroni, Ghavamzadeh: Mirror Descent Policy Optimization, 2020, arXiv 2005.09814",
     "Martens": "Martens: New Insights and Perspectives on the Natural Gradient Method, 2014, arXiv 1412.1193",
     "Adam": "Kingma, Ba: Adam: A Method for Stochastic Optimization, 2015, arXiv 1412.6980",
     "Blog-KL": "Schulman: Approximating KL Divergence, 2020",

@@ -30,7 +30,7 @@ def test_no_variant_is_called_wrong_or_imprecise(name, dtype):
     line = judge(VARIANTS[name], dtype, conventions=({},))
     assert described(line.amiss) == []
     assert line.ops == len(OPS)
-    # The other half is room for other machines and orders: honest code that needs it shows that R is measured too small.
+    # The other half is room for other machines: honest code that needs it shows that R is measured too small.
     assert line.worst <= 0.5, line.where
 
 

@@ -5,15 +5,26 @@
     vectors         the certified cases, read from files that are not trusted
     tolerance       how far a correct implementation may be from a certified value
     adapters        what is judged
+    protocol        what the judge and a worker say to each other
+    worker          the judge's side: a process, started, asked and never trusted
+    serve           the worker's side, for Python targets
+    presets         the conventions of papers and libraries, by name
     reference       refpg's own answers, judged like any other
     verdicts        one case, one function, one verdict
-    diagnosis       what a wrong answer is, as far as the evidence goes
+    diagnosis/      what a wrong answer is, as far as the evidence goes
     consequences    what a wrong trust-region step does
     run             a check from beginning to end
-    report          for a terminal, a machine, a page
+    smoke           forms and repeatability, before any mathematics
+    waivers         known failures, excused for a time
+    testing         the door for pytest: one test per vector (and pytest_plugin, what pytest prints about it)
+    skeleton        an adapter to fill in, and its tests
+    report/         for a terminal, a machine, a page
+    replay          a recorded run, judged again
     plaintext       the vectors as lines of words, for languages without a JSON parser
     releases        a release of the vectors: listed, verified, compared with another
     export          a release as plain files that need no refpg
+    mutants/        the code that makes each known mistake
+    selfcheck/      the judge judged: mutants, honest variants, odd adapters, flawed comparisons
     peers/          adapters of real libraries
 
 From Python::

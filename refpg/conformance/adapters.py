@@ -19,14 +19,15 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from refpg.conformance.ops import OPS
-from refpg.conformance.vectors import Axis
+from refpg.conformance.vectors import Axis, Case
+from refpg.conformance.verdicts import Reply, call
 
 PEERS = Path(__file__).parent / "peers"
 
@@ -40,32 +41,44 @@ class UsageError(ValueError):
 
 
 class TargetCrash(RuntimeError):
-    """The target raised an exception while it was loaded; the message is its traceback."""
+    """The target failed while it was loaded; the message is its traceback, or how its process ended."""
 
 
 @dataclass(frozen=True)
 class Adapter:
     """A target, resolved and checked.
 
-    Fields: ``target`` is what was asked for; ``name`` and ``version`` what the report calls it; ``functions`` by op;
+    Fields: ``target`` is what was asked for; ``name`` and ``version`` what the report calls it; ``ops`` it answers;
     ``unsupported`` op → reason; ``conventions`` axis → value, as declared; ``dtypes`` op or ``"*"`` → precision;
-    ``notes`` are printed with the result; ``under`` gives the functions for any conventions, where the target can
-    answer under all of them (refpg itself), else None.
+    ``notes`` are printed with the result.  It answers in one of three ways: by the ``functions`` of this process, by
+    op; ``under`` gives the functions for any conventions, where the target can answer under all of them (refpg
+    itself); ``ask`` is a worker's: from a case and a dtype to what came of it.  Of a worker that offers it, ``echo``
+    returns the numbers it is given.
     """
 
     target: str
     name: str
     version: str
-    functions: Functions
+    ops: tuple[str, ...]
     unsupported: Mapping[str, str]
     conventions: Mapping[str, str]
     dtypes: Mapping[str, str]
     notes: tuple[str, ...]
+    functions: Functions = field(default_factory=dict)
     under: Callable[[Mapping[str, str]], Functions] | None = None
+    ask: Callable[[Case, str], Reply] | None = None
+    echo: Callable[[Sequence[float]], Any] | None = None
 
     def dtype(self, op: str) -> str:
         """Return the precision by which the op's answers are judged."""
         return self.dtypes.get(op, self.dtypes.get("*", "float64"))
+
+    def reply(self, case: Case, conventions: Mapping[str, str] | None = None) -> Reply:
+        """Return what comes of a case; the value of every axis is for a target that answers ``under`` all of them."""
+        if self.ask is not None:
+            return self.ask(case, self.dtype(case.op))
+        functions = self.under(conventions) if self.under is not None and conventions is not None else self.functions
+        return call(case.op, functions[case.op], case.inputs, case.shapes, self.dtype(case.op))
 
 
 def resolve(target: Any, axes: Mapping[str, Axis], dtypes: Iterable[str]) -> Adapter:
@@ -121,11 +134,12 @@ def _refpg(axes: Mapping[str, Axis]) -> Adapter:
         target="refpg",
         name="refpg",
         version=refpg.__version__,
-        functions=reference.answers(defaults),
+        ops=tuple(OPS),
         unsupported={},
         conventions={},
         dtypes={},
         notes=(),
+        functions=reference.answers(defaults),
         under=reference.answers,
     )
 
@@ -214,23 +228,54 @@ def _read(label: str, found: Any, axes: Mapping[str, Axis], dtypes: set[str]) ->
     for op, function in functions.items():
         if not callable(function):
             raise UsageError(f"{label}: {op} is a {type(function).__name__}, expected a function")
+    return replace(declared(label, tuple(functions), members, axes, dtypes), functions=functions)
+
+
+def declared(
+    label: str, ops: tuple[str, ...], members: Mapping[str, Any], axes: Mapping[str, Axis], dtypes: Iterable[str]
+) -> Adapter:
+    """Check what a target declares of itself.
+
+    Parameters
+    ----------
+    label : str
+        What was asked for; named in the messages.
+    ops : tuple of str
+        The ops it answers.
+    members : mapping
+        ``unsupported``, ``conventions``, ``dtype``, ``name``, ``version`` and ``notes``, each optional.
+    axes, dtypes
+        As in `resolve`.
+
+    Returns
+    -------
+    Adapter
+        Without a way to answer.
+
+    Raises
+    ------
+    UsageError
+        If it declares an op, axis, value or precision that does not exist, or contradicts itself.
+    """
     unsupported = _mapping(label, "unsupported", members.get("unsupported", {}))
     for op, reason in unsupported.items():
         if op not in OPS:
             raise UsageError(f"{label}: unsupported names {op!r}, which is not an op{nearest(op, OPS)}")
-        if op in functions:
+        if op in ops:
             raise UsageError(f"{label}: {op} is implemented and declared unsupported; it cannot be both")
         if not reason.strip():
             raise UsageError(f"{label}: unsupported[{op!r}] gives no reason")
     notes = members.get("notes", ())
+    if not isinstance(notes, str | list | tuple):
+        raise UsageError(f"{label}: notes is a {type(notes).__name__}, expected texts")
     return Adapter(
         target=label,
         name=_word(members.get("name"), label),
         version=_word(members.get("version"), ""),
-        functions=functions,
+        ops=ops,
         unsupported=unsupported,
         conventions=_conventions(label, members.get("conventions", {}), axes),
-        dtypes=_dtypes(label, members.get("dtype", "float64"), dtypes),
+        dtypes=_dtypes(label, members.get("dtype", "float64"), set(dtypes)),
         notes=(notes,) if isinstance(notes, str) else tuple(str(note) for note in notes),
     )
 

@@ -19,7 +19,7 @@ weighing 1/B.  The certified values belong to the conventions named; their axes 
 
 from typing import Any, NamedTuple
 
-PROFILES = ("distributions", "estimators", "ppo", "trpo")
+PROFILES = ("distributions", "estimators", "ppo", "trpo", "theory")
 
 
 class Op(NamedTuple):
@@ -636,6 +636,115 @@ _TRPO = [
     ),
 ]
 
+_MDP = {"transition": "float[S, A, S]", "reward": "float[S, A]", "start": "float[S]", "gamma": "float"}
+_TABLES = {"old_probabilities": "float[S, A]", "new_probabilities": "float[S, A]"}
+
+_THEORY = [
+    Op(
+        "policy_evaluation",
+        "theory",
+        "V, Q and A = Q − V of the policy probabilities[s, a] in the MDP with transition[s, a, next s]",
+        {"transition": "float[S, A, S]", "reward": "float[S, A]", "gamma": "float", "probabilities": "float[S, A]"},
+        {"values": "float[S]", "action_values": "float[S, A]", "advantages": "float[S, A]"},
+        (),
+        "mdp.evaluate",
+        "[TRPO section 2]",
+    ),
+    Op(
+        "visitation",
+        "theory",
+        "discounted visits of every state, Σ_t γᵗ P(s_t = s), the start counted with weight 1",
+        {"transition": "float[S, A, S]", "start": "float[S]", "gamma": "float", "probabilities": "float[S, A]"},
+        {"visitation": "float[S]"},
+        ("visitation.normalisation",),
+        "mdp.evaluate",
+        "[TRPO section 2]",
+    ),
+    Op(
+        "expected_return",
+        "theory",
+        "η, the expected discounted sum of rewards from the start, the first reward with weight 1",
+        _MDP | {"probabilities": "float[S, A]"},
+        {"expected_return": "float"},
+        (),
+        "mdp.evaluate",
+        "[TRPO section 2]",
+    ),
+    Op(
+        "performance_difference",
+        "theory",
+        "η(new) − η(old)",
+        _MDP | _TABLES,
+        {"performance_difference": "float"},
+        (),
+        "mdp.performance_difference",
+        "[TRPO (1)]",
+    ),
+    Op(
+        "local_approximation",
+        "theory",
+        "L_old(new) = η(old) + Σ_s ρ_old(s) Σ_a new(a|s) A_old(s,a), ρ_old of sum 1/(1 − γ)",
+        _MDP | _TABLES,
+        {"local_approximation": "float"},
+        (),
+        "mdp.local_approximation",
+        "[TRPO (3)]",
+    ),
+    Op(
+        "softmax_policy_gradient",
+        "theory",
+        "gradient of η with respect to the logits of a softmax policy, one row of logits per state",
+        _MDP | {"logits": "float[S, A]"},
+        {"gradient": "float[S, A]"},
+        (),
+        "mdp.softmax_gradient",
+        "[TRPO (4)]",
+    ),
+    Op(
+        "policy_total_variation",
+        "theory",
+        "½ Σ_a |old − new| in every state, and the largest",
+        _TABLES,
+        {"total_variation": "float[S]", "max_total_variation": "float"},
+        (),
+        "bounds.total_variation",
+        "[TRPO Thm 1]",
+    ),
+    Op(
+        "policy_kl",
+        "theory",
+        "KL between the old and the new policy (nats) in every state, the largest, and the mean with state_weights, "
+        "which sum to 1",
+        _TABLES | {"state_weights": "float[S]"},
+        {"kl": "float[S]", "max_kl": "float", "mean_kl": "float"},
+        ("kl.direction",),
+        "bounds.kl_divergence",
+        "[TRPO (9)]",
+    ),
+    Op(
+        "penalty_coefficient",
+        "theory",
+        "C = 4εγ/(1 − γ)², ε = max |A|",
+        {"advantages": "float[S, A]", "gamma": "float"},
+        {"penalty_coefficient": "float"},
+        (),
+        "bounds.penalty_coefficient",
+        "[TRPO (9)]",
+    ),
+    Op(
+        "lower_bounds",
+        "theory",
+        "lower bounds of η(new), L less a penalty: trpo_kl 4εc max KL(old ‖ new), trpo_tv 4εc (max TV)², pinsker "
+        "2εc max KL, cpo 2ε'c E TV over the old normalised visitation; c = γ/(1 − γ)², ε = max |A_old|, "
+        "ε' = max_s |Σ_a new(a|s) A_old(s,a)|",
+        _MDP | _TABLES,
+        {"trpo_kl": "float", "trpo_tv": "float", "pinsker": "float", "cpo": "float"},
+        (),
+        "bounds.all_bounds",
+        "[TRPO (10)]",
+    ),
+]
+
 OPS: dict[str, Op] = {
     op.name: op
     for op in [
@@ -643,6 +752,7 @@ OPS: dict[str, Op] = {
         *_ESTIMATORS,
         *_PPO,
         *_TRPO,
+        *_THEORY,
     ]
 }
 

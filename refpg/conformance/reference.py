@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from refpg import distributions, estimation, geometry, network, solvers, surrogate, updates
+from refpg import bounds, distributions, estimation, geometry, mdp, network, solvers, surrogate, updates
 from refpg import policy as policies
 from refpg.conformance.ops import OPS
 from refpg.distributions import Family
+from refpg.mdp import MDP
 from refpg.network import Network
 from refpg.notation import Array, expectation, row_weights
 from refpg.policy import Batch, Policy
@@ -514,6 +515,70 @@ def _trpo_step(
     return {"parameters": unpack(pi.network, theta), "accepted": info.accepted}
 
 
+# Theory.  Its chapters are exact and compute in float64, whatever the format of the tables: nothing is cast here.
+
+
+def _policy_evaluation(transition: Any, reward: Any, gamma: Any, probabilities: Any) -> Any:
+    anywhere = np.eye(len(transition))[0]  # where it starts does not change what a state is worth
+    at = mdp.evaluate(MDP(transition, reward, anywhere, gamma), probabilities)
+    return {"values": at.values, "action_values": at.action_values, "advantages": at.advantages}
+
+
+def _visitation(conventions: Conventions, transition: Any, start: Any, gamma: Any, probabilities: Any) -> Any:
+    unpaid = np.zeros_like(probabilities)
+    at = mdp.evaluate(MDP(transition, unpaid, start, gamma), probabilities)
+    scaled = {"unnormalised": at.visitation, "normalised": at.visitation_distribution}
+    return scaled[conventions["visitation.normalisation"]]
+
+
+def _expected_return(transition: Any, reward: Any, start: Any, gamma: Any, probabilities: Any) -> Any:
+    return mdp.evaluate(MDP(transition, reward, start, gamma), probabilities).expected_return
+
+
+def _performance_difference(
+    transition: Any, reward: Any, start: Any, gamma: Any, old_probabilities: Any, new_probabilities: Any
+) -> Any:
+    model = MDP(transition, reward, start, gamma)
+    return mdp.performance_difference(model, old_probabilities, new_probabilities).advantage_sum
+
+
+def _local_approximation(
+    transition: Any, reward: Any, start: Any, gamma: Any, old_probabilities: Any, new_probabilities: Any
+) -> Any:
+    return mdp.local_approximation(MDP(transition, reward, start, gamma), old_probabilities, new_probabilities)
+
+
+def _softmax_policy_gradient(transition: Any, reward: Any, start: Any, gamma: Any, logits: Any) -> Any:
+    # A table of logits is a network without hidden layers that is shown the states as unit vectors.
+    S, A = logits.shape
+    tabular, one_hot = policies.softmax_policy((S, A)), np.eye(S)
+    theta = network.flatten(tabular.network, [(np.asarray(logits, dtype=np.float64), np.zeros(A))], np.zeros(0))
+    probabilities = policies.probability_table(tabular, theta, one_hot)
+    return mdp.softmax_gradient(MDP(transition, reward, start, gamma), probabilities)
+
+
+def _policy_total_variation(old_probabilities: Any, new_probabilities: Any) -> Any:
+    distances = bounds.total_variation(old_probabilities, new_probabilities)
+    return {"total_variation": distances, "max_total_variation": distances.max()}
+
+
+def _policy_kl(conventions: Conventions, old_probabilities: Any, new_probabilities: Any, state_weights: Any) -> Any:
+    directed = {"old_new": (old_probabilities, new_probabilities), "new_old": (new_probabilities, old_probabilities)}
+    kl = bounds.kl_divergence(*directed[conventions["kl.direction"]])
+    return {"kl": kl, "max_kl": kl.max(), "mean_kl": bounds.state_mean(kl, state_weights)}
+
+
+def _penalty_coefficient(advantages: Any, gamma: Any) -> Any:
+    return bounds.penalty_coefficient(advantages, gamma)
+
+
+def _lower_bounds(
+    transition: Any, reward: Any, start: Any, gamma: Any, old_probabilities: Any, new_probabilities: Any
+) -> Any:
+    found = bounds.all_bounds(MDP(transition, reward, start, gamma), old_probabilities, new_probabilities)
+    return {name: found[name].lower for name in ("trpo_kl", "trpo_tv", "pinsker", "cpo")}
+
+
 _OPS_WITHOUT_CONVENTIONS: dict[str, Answer] = {
     "kl_estimators": _kl_estimators,
     "discounted_returns": _discounted_returns,
@@ -540,6 +605,14 @@ _OPS_WITHOUT_CONVENTIONS: dict[str, Answer] = {
     "natural_gradient_minimum_norm": _natural_gradient_minimum_norm,
     "step_length": _step_length,
     "expected_improvement": _expected_improvement,
+    "policy_evaluation": _policy_evaluation,
+    "expected_return": _expected_return,
+    "performance_difference": _performance_difference,
+    "local_approximation": _local_approximation,
+    "softmax_policy_gradient": _softmax_policy_gradient,
+    "policy_total_variation": _policy_total_variation,
+    "penalty_coefficient": _penalty_coefficient,
+    "lower_bounds": _lower_bounds,
 }
 _OPS_WITH_CONVENTIONS: dict[str, Answer] = {
     "normalize_advantages": _normalize_advantages,
@@ -555,4 +628,6 @@ _OPS_WITH_CONVENTIONS: dict[str, Answer] = {
     "natural_gradient_step": _natural_gradient_step,
     "line_search": _line_search,
     "trpo_step": _trpo_step,
+    "visitation": _visitation,
+    "policy_kl": _policy_kl,
 }

@@ -5,18 +5,24 @@ nothing was executed is not green.
 """
 
 import fnmatch
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from refpg.conformance.adapters import Adapter, UsageError, nearest, resolve
+from refpg.conformance.adapters import Adapter, UsageError, nearest
 from refpg.conformance.consequences import CONSEQUENCE, consequence
 from refpg.conformance.diagnosis import Diagnosis, diagnose
 from refpg.conformance.ops import OPS, PROFILES
+from refpg.conformance.presets import applied, chosen
 from refpg.conformance.vectors import DATA, RELEASE, Axis, Case, Expected, Vectors, load
-from refpg.conformance.verdicts import EXECUTED, Outcome, Verdict, judge
+from refpg.conformance.verdicts import EXECUTED, Outcome, Verdict, verdict_on
+from refpg.conformance.worker import TIMEOUT, opened
 
 CONFORM, MISMATCH, USAGE, HARNESS, NOTHING_EXECUTED = range(5)
 
@@ -71,7 +77,11 @@ def check(
     profiles: Sequence[str] = (),
     only: str = "",
     dtype: str | None = None,
+    conventions: str | Mapping[str, str] | None = None,
     stability: bool = False,
+    timeout: float = TIMEOUT,
+    in_process: bool = False,
+    jobs: int = 1,
     data: Path = DATA,
     release: str = RELEASE,
     progress: Callable[[int, int], None] | None = None,
@@ -80,18 +90,29 @@ def check(
 
     Parameters
     ----------
-    target : None, str or any object
-        What to judge, see `refpg.conformance.adapters.resolve`; None is this installation of refpg, which is checked
-        under every convention for which a case has a certified answer.
+    target : None, str, Command or any object
+        What to judge.  A string (see `refpg.conformance.adapters.resolve`) is served by a process of its own, so that
+        it can neither hang the judge nor crash it; a `refpg.conformance.worker.Command` starts a worker in any
+        language; any other object answers in this process.  None is this installation of refpg, which is checked under
+        every convention for which a case has a certified answer.
     profiles : sequence of str
         Groups of ops; all of them unless given.
     only : str
         A glob over ops and case ids, e.g. ``"kl*"`` or ``"gae/*7x3"``.
     dtype : str, optional
         Judge by this precision, whatever the target declares.
+    conventions : str or mapping, optional
+        The name of a preset, or axis → value: declared besides what the target declares, which they must not
+        contradict.  refpg itself is then checked under these alone.
     stability : bool
         Judge the stability cases too, which ask for digits that ordinary correct code does not have; refpg itself is
         always judged by them.
+    timeout : float
+        Seconds a process has for one case; then it is stopped, and the case is an error of the harness.
+    in_process : bool
+        Load a string target into this process, where a debugger sees it and nothing stops it.
+    jobs : int
+        Judge by so many processes; the result is the same.  Without effect where no process is started.
     data, release
         The vectors.
     progress : callable, optional
@@ -110,38 +131,69 @@ def check(
     VectorError
         If the vectors are not as released.
     """
+    vectors, ops, cases = selected(profiles, only, data=data, release=release)
+    if dtype is not None and dtype not in vectors.policy.unit_roundoff:
+        known = vectors.policy.unit_roundoff
+        raise UsageError(f"dtype {dtype!r} is unknown{nearest(dtype, known)}, expected {' or '.join(known)}")
+    known_dtypes = vectors.policy.unit_roundoff
+    with opened(
+        target, vectors.axes, known_dtypes, timeout=timeout, in_process=in_process, jobs=jobs, release=release
+    ) as adapter:
+        if dtype is not None:
+            adapter = replace(adapter, dtypes={"*": dtype})
+        if conventions is not None:
+            stability = stability or adapter.under is not None
+            adapter = applied(adapter, chosen(conventions, vectors.axes, data), vectors.axes)
+        work = [(case, expected) for case in cases for expected in _variants(case, adapter, vectors.axes)]
+        outcomes = _outcomes(work, adapter, vectors, stability, jobs, progress)
+    final, diagnoses = explained(outcomes, vectors)
+    return Run(
+        replace(adapter, ask=None, echo=None),  # nobody answers any more
+        vectors,
+        tuple(profiles) or PROFILES,
+        only,
+        tuple(final),
+        diagnoses,
+        tuple(op for op in ops if op not in vectors.cases),
+    )
+
+
+def selected(
+    profiles: Sequence[str] = (), only: str = "", *, data: Path = DATA, release: str = RELEASE
+) -> tuple[Vectors, list[str], list[Case]]:
+    """Return the vectors, the ops and the cases that are asked for.
+
+    Parameters
+    ----------
+    profiles, only, data, release
+        As in `check`.
+
+    Returns
+    -------
+    vectors : Vectors
+        Those of the ops.
+    ops : list of str
+        In the order of the contract.
+    cases : list of Case
+        In the same order.
+
+    Raises
+    ------
+    UsageError, VectorError
+        As in `check`.
+    """
     ops = ops_of(profiles)
     if only and "/" not in only:
         ops = _matching_ops(ops, only)
+    if not (data / release).is_dir():
+        installed = sorted(path.parent.name for path in data.glob("*/index.json"))
+        raise UsageError(f"there is no release {release!r} of the vectors; installed: {', '.join(installed)}")
     vectors = load(data, release=release, ops=ops)
     cases = [case for op in ops for case in vectors.cases.get(op, ())]
     if "/" in only:
         cases = _matching_cases(cases, only)
         ops = list(dict.fromkeys(case.op for case in cases))
-    if dtype is not None and dtype not in vectors.policy.unit_roundoff:
-        known = vectors.policy.unit_roundoff
-        raise UsageError(f"dtype {dtype!r} is unknown{nearest(dtype, known)}, expected {' or '.join(known)}")
-    adapter = resolve(target, vectors.axes, vectors.policy.unit_roundoff)
-    if dtype is not None:
-        adapter = replace(adapter, dtypes={"*": dtype})
-    work = [(case, expected) for case in cases for expected in _variants(case, adapter, vectors.axes)]
-    outcomes = []
-    for done, (case, expected) in enumerate(work):
-        if progress is not None:
-            progress(done, len(work))
-        outcomes.append(_judge(case, expected, adapter, vectors, stability))
-    if progress is not None:
-        progress(len(work), len(work))
-    final, diagnoses = diagnose(outcomes, vectors)
-    return Run(
-        adapter,
-        vectors,
-        tuple(profiles) or PROFILES,
-        only,
-        tuple(final),
-        _with_consequences(final, diagnoses, vectors),
-        tuple(op for op in ops if op not in vectors.cases),
-    )
+    return vectors, ops, cases
 
 
 def ops_of(profiles: Sequence[str]) -> list[str]:
@@ -179,6 +231,37 @@ def _variants(case: Case, adapter: Adapter, axes: Mapping[str, Axis]) -> tuple[E
     return (case.under(declared),)
 
 
+def _outcomes(
+    work: Sequence[tuple[Case, Expected | None]],
+    adapter: Adapter,
+    vectors: Vectors,
+    stability: bool,
+    jobs: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[Outcome]:
+    """Judge everything, in order; a worker's ops side by side, the cases of an op one after the other."""
+    done, counting = 0, threading.Lock()
+
+    def of_op(cases: Sequence[tuple[Case, Expected | None]]) -> list[Outcome]:
+        nonlocal done
+        outcomes = []
+        for case, expected in cases:
+            with counting:
+                if progress is not None:
+                    progress(done, len(work))
+                done += 1
+            outcomes.append(_judge(case, expected, adapter, vectors, stability))
+        return outcomes
+
+    ops = [list(cases) for _, cases in groupby(work, key=lambda one: one[0].op)]
+    with ThreadPoolExecutor(jobs) if adapter.ask is not None and jobs > 1 else nullcontext() as pool:
+        found = pool.map(of_op, ops) if pool is not None else map(of_op, ops)
+        outcomes = [outcome for outcomes in found for outcome in outcomes]
+    if progress is not None:
+        progress(len(work), len(work))
+    return outcomes
+
+
 def _judge(
     case: Case, expected: Expected | None, adapter: Adapter, vectors: Vectors, stability: bool
 ) -> Outcome:
@@ -190,7 +273,7 @@ def _judge(
 
     if case.op in adapter.unsupported:
         return untried(Verdict.UNSUPPORTED, adapter.unsupported[case.op])
-    if case.op not in adapter.functions:
+    if case.op not in adapter.ops:
         return untried(Verdict.UNDECLARED, "neither implemented nor declared unsupported")
     if case.stability and not stability and adapter.under is None:
         return untried(Verdict.NOT_ASKED, "digits that only a careful formula has; --stability asks for them")
@@ -198,21 +281,29 @@ def _judge(
         return untried(Verdict.NOT_RESOLVED, f"the case tells nothing in {dtype}")
     if expected is None:
         return untried(Verdict.NO_EXPECTED, "no certified answer under the conventions declared")
-    functions = adapter.functions
-    if adapter.under is not None:
-        defaults = {name: axis.default for name, axis in vectors.axes.items()}
-        functions = adapter.under(defaults | dict(expected.conventions))
-    return judge(case, expected, functions[case.op], dtype, vectors.policy)
+    defaults = {name: axis.default for name, axis in vectors.axes.items()}
+    reply = adapter.reply(case, defaults | dict(expected.conventions))
+    return verdict_on(case, expected, reply, dtype, vectors.policy)
 
 
-def _with_consequences(
-    outcomes: Sequence[Outcome], diagnoses: Mapping[int, Diagnosis], vectors: Vectors
-) -> dict[int, Diagnosis]:
-    extended = {}
+def explained(outcomes: Sequence[Outcome], vectors: Vectors) -> tuple[list[Outcome], dict[int, Diagnosis]]:
+    """Explain every wrong or imprecise answer of a run, and say what a wrong step does.
+
+    Parameters
+    ----------
+    outcomes, vectors
+        As in `refpg.conformance.diagnosis.diagnose`.
+
+    Returns
+    -------
+    outcomes, diagnoses
+        Likewise.
+    """
+    final, diagnoses = diagnose(outcomes, vectors)
     for i, diagnosis in diagnoses.items():
-        case = vectors.case(outcomes[i].case)
+        case = vectors.case(final[i].case)
         assert case is not None
-        effect = consequence(outcomes[i], case)
-        lines = (*diagnosis.lines, (CONSEQUENCE, effect)) if effect else diagnosis.lines
-        extended[i] = replace(diagnosis, lines=lines)
-    return extended
+        effect = consequence(final[i], case)
+        if effect:
+            diagnoses[i] = replace(diagnosis, lines=(*diagnosis.lines, (CONSEQUENCE, effect)))
+    return final, diagnoses

@@ -188,12 +188,13 @@ class TolerancePolicy:
 class Vectors:
     """A release of certified vectors with the knowledge needed to judge by them.
 
-    Fields: ``release`` and its ``status``; ``cases`` by op; convention ``axes`` by name; ``bugs`` by id; the tolerance
-    ``policy``; the ``errata``, in which every case withdrawn or corrected stays listed.
+    Fields: ``release``, its ``status``, and the SHA-256 of its ``index``; ``cases`` by op; convention ``axes`` by name;
+    ``bugs`` by id; the tolerance ``policy``; the ``errata``, in which every case withdrawn or corrected stays listed.
     """
 
     release: str
     status: str
+    index: str
     cases: Mapping[str, tuple[Case, ...]]
     axes: Mapping[str, Axis]
     bugs: Mapping[str, Bug]
@@ -261,7 +262,9 @@ def read_release(read: Reader, release: str, *, ops: Collection[str] | None = No
     bugs = _read_bugs(read)
     policy = _read_policy(read)
     errata = _read_errata(read)
-    here, index = _document(read, f"{release}/index.json", MAX_INDEX_BYTES, "schema release status files")
+    content = _content(read, f"{release}/index.json", MAX_INDEX_BYTES)
+    here = _Place("index.json")
+    index = here.document(parse(content, here.name), "schema release status files")
     if index["release"] != release:
         raise here.error(f"release is {str(index['release'])[:40]!r}, expected {release!r}")
     status = here.text(index, "status")
@@ -282,6 +285,7 @@ def read_release(read: Reader, release: str, *, ops: Collection[str] | None = No
     return Vectors(
         release,
         status,
+        hashlib.sha256(content).hexdigest(),
         MappingProxyType({op: cases[op] for op in OPS if op in cases}),
         MappingProxyType(axes),
         MappingProxyType(bugs),

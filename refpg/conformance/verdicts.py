@@ -23,7 +23,7 @@ from refpg.conformance.vectors import Case, Expected, TolerancePolicy
 from refpg.notation import Array
 
 _DTYPES = {"float64": np.float64, "float32": np.float32, "float16": np.float16}
-_PRINTED_CHARACTERS = 2000
+PRINTED_CHARACTERS = 2000
 
 
 class Verdict(Enum):
@@ -95,6 +95,21 @@ class InvalidAnswer(ValueError):
     """An answer of another form than the contract says; no mathematics can be judged."""
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What came of one call.
+
+    Fields: ``leaves`` of the answer, None if there is none; else ``skipped``, the reason why there cannot be one, or
+    ``error``, a message or a traceback.  ``printed`` to standard output meanwhile; ``changed``, the inputs modified.
+    """
+
+    leaves: Mapping[str, Array] | None = None
+    skipped: str = ""
+    error: str = ""
+    printed: str = ""
+    changed: tuple[str, ...] = ()
+
+
 def judge(case: Case, expected: Expected, function: Callable[..., Any], dtype: str, policy: TolerancePolicy) -> Outcome:
     """Call a function on the inputs of a case and compare its answer with the certified one.
 
@@ -116,45 +131,96 @@ def judge(case: Case, expected: Expected, function: Callable[..., Any], dtype: s
     Outcome
         CONFORMS, IMPRECISE, WRONG or HARNESS_ERROR; UNSUPPORTED if the function raises
         ``NotImplementedError(reason)``.
+    """
+    return verdict_on(case, expected, call(case.op, function, case.inputs, case.shapes, dtype), dtype, policy)
+
+
+def call(
+    op: str, function: Callable[..., Any], inputs: Mapping[str, Any], shapes: Mapping[str, Shape], dtype: str
+) -> Reply:
+    """Call a function on copies of the inputs, and catch whatever it does.
+
+    Parameters
+    ----------
+    op : str
+        The operation.
+    function : callable
+        Takes the inputs as keywords.
+    inputs : mapping
+        As `refpg.conformance.signatures.read_inputs` has them.
+    shapes : mapping of str to Shape
+        The leaves of an answer.
+    dtype : str
+        The precision of the float arrays it is given.
+
+    Returns
+    -------
+    Reply
+        Skipped if the function raises ``NotImplementedError(reason)``.
+    """
+    given, pristine = native(inputs, dtype), native(inputs, dtype)
+    printed = _Printed()
+
+    def reply(**what: Any) -> Reply:
+        changed = tuple(name for name in pristine if not _identical(given[name], pristine[name]))
+        return Reply(**what, printed=printed.text, changed=changed)
+
+    try:
+        with contextlib.redirect_stdout(printed):
+            # The function gets its own mapping: it may pop from it.
+            return reply(leaves=flatten(op, function(**dict(given)), shapes))
+    except NotImplementedError as error:
+        if str(error):
+            return reply(skipped=str(error))
+        return reply(error="NotImplementedError without a reason")
+    except InvalidAnswer as error:
+        return reply(error=str(error))
+    except (Exception, SystemExit):
+        return reply(error=_traceback())
+
+
+def verdict_on(case: Case, expected: Expected, reply: Reply, dtype: str, policy: TolerancePolicy) -> Outcome:
+    """Compare what came of a call with the certified answer.
+
+    Parameters
+    ----------
+    case, expected
+        As in `judge`.
+    reply : Reply
+        From `call`, or from a worker.
+    dtype, policy
+        As in `judge`.
+
+    Returns
+    -------
+    Outcome
+        As in `judge`.
 
     Notes
     -----
     IMPRECISE means that more than half of the digits are right: every error is at most √u · max|y| of its leaf.  The
     diagnosis turns it into WRONG where the answer is that of a known bug or of another convention.
     """
-    inputs, pristine = native(case.inputs, dtype), native(case.inputs, dtype)
-    printed = io.StringIO()
 
     def outcome(verdict: Verdict, **more: Any) -> Outcome:
-        changed = tuple(name for name in pristine if not _identical(inputs[name], pristine[name]))
-        if changed and verdict is Verdict.CONFORMS:
-            verdict = Verdict.HARNESS_ERROR
-            more["message"] = f"the answer is right, but the call changed its inputs: {', '.join(changed)}"
-        text = printed.getvalue()[:_PRINTED_CHARACTERS]
-        return Outcome(case.id, case.op, verdict, dtype, expected.conventions, printed=text, changed=changed, **more)
+        under = expected.conventions
+        return Outcome(
+            case.id, case.op, verdict, dtype, under, printed=reply.printed, changed=reply.changed, **more
+        )
 
-    try:
-        with contextlib.redirect_stdout(printed):
-            # The function gets its own mapping: it may pop from it.
-            answer = function(**dict(inputs))
-            leaves = flatten(case.op, answer, case.shapes)
-    except NotImplementedError as error:
-        if str(error):
-            return outcome(Verdict.UNSUPPORTED, message=str(error))
-        return outcome(Verdict.HARNESS_ERROR, message="NotImplementedError without a reason")
-    except InvalidAnswer as error:
-        return outcome(Verdict.HARNESS_ERROR, message=str(error))
-    except (Exception, SystemExit):
-        return outcome(Verdict.HARNESS_ERROR, message=_traceback())
-    comparisons = compare(leaves, expected, dtype, policy)
+    if reply.leaves is None:
+        if reply.skipped:
+            return outcome(Verdict.UNSUPPORTED, message=reply.skipped)
+        return outcome(Verdict.HARNESS_ERROR, message=reply.error)
+    comparisons = compare(reply.leaves, expected, dtype, policy)
     worst = max(comparison.worst for comparison in comparisons)
-    if worst <= 1:
-        verdict = Verdict.CONFORMS
-    elif _half_the_digits(comparisons, policy.unit_roundoff[dtype]):
-        verdict = Verdict.IMPRECISE
-    else:
-        verdict = Verdict.WRONG
-    return outcome(verdict, worst=worst, comparisons=comparisons)
+    if worst > 1:
+        half = _half_the_digits(comparisons, policy.unit_roundoff[dtype])
+        return outcome(Verdict.IMPRECISE if half else Verdict.WRONG, worst=worst, comparisons=comparisons)
+    if reply.changed:
+        message = f"the answer is right, but the call changed its inputs: {', '.join(reply.changed)}"
+        return outcome(Verdict.HARNESS_ERROR, worst=worst, comparisons=comparisons, message=message)
+    return outcome(Verdict.CONFORMS, worst=worst, comparisons=comparisons)
 
 
 def compare(
@@ -324,6 +390,17 @@ def numbers(path: str, value: Any, kind: str) -> Array:
     return converted
 
 
+class _Printed(io.TextIOBase):
+    """Standard output during a call: its first characters are kept, and it cannot be closed for good."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        self.text += text[: PRINTED_CHARACTERS - len(self.text)]
+        return len(text)
+
+
 def _some(names: Any) -> str:
     return ", ".join(str(name)[:40] for name in list(names)[:8]) or "nothing"
 
@@ -362,7 +439,7 @@ def _native(value: Any, dtype: np.dtype[Any]) -> Any:
         return value.astype(dtype) if value.dtype.kind == "f" else value.copy()
     if isinstance(value, Mapping):
         return {key: _native(inner, dtype) for key, inner in value.items()}
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return [_native(inner, dtype) for inner in value]
     return value
 

@@ -36,7 +36,8 @@ SCALARS: dict[str, Any] = {
     "backtrack": 0.5,
     "max_backtracks": 6,
 }
-LENGTHS = {"B": 5, "T": 7, "E": 3, "D": 4, "A": 2, "P": 6, "M": 2}
+LENGTHS = {"B": 5, "T": 7, "E": 3, "D": 4, "A": 2, "P": 6, "M": 2, "S": 3}
+DISTRIBUTIONS = ("transition", "start", "probabilities", "old_probabilities", "new_probabilities", "state_weights")
 
 
 def example(op: Op, distribution: str) -> dict[str, Any]:
@@ -79,6 +80,9 @@ def example(op: Op, distribution: str) -> dict[str, Any]:
             return (root @ root.T + np.eye(6)).tolist()
         if not letters:
             return SCALARS[name]
+        if name in DISTRIBUTIONS:  # rows of three parts or more in 32, so that each sums to 1 and excludes nothing
+            *rows, size = [lengths[letter] for letter in letters]
+            return ((random.multinomial(32 - 3 * size, np.full(size, 1 / size), rows) + 3) / 32).tolist()
         if kind == "actions" and distribution == "diagonal_gaussian":
             return draw("B", "A")
         if kind in ("int", "actions"):

@@ -232,66 +232,6 @@ def test_progress_counts_up_to_the_end(data: Path) -> None:
     assert steps == [(i, 7) for i in range(8)]
 
 
-# Reports.
-
-
-def test_a_report_has_a_header_a_line_per_case_and_a_footer(data: Path) -> None:
-    run = check(spoiled(data, lambda y: y * np.nan), data=data)
-    lines = report.read_json_lines("\n".join(report.json_lines(run)))
-    assert [line["kind"] for line in lines] == ["header", *["case"] * 7, "footer"]
-    assert lines[0]["release"] == "2026.1"
-    assert lines[-1]["counts"] == run.counts()
-    assert lines[-1]["exit"] == 1
-    assert all(line["worst"] is None for line in lines[1:-1])  # no NaN, no infinity: it is strict JSON
-
-
-def test_a_report_without_its_footer_is_invalid(data: Path) -> None:
-    lines = list(report.json_lines(check(from_vectors(data, {}), data=data)))
-    for broken, message in (
-        (lines[:-1], "no footer"),
-        (lines[1:], "no header"),
-        ([], "no header"),
-        (lines[:2] + lines[3:], "does not count"),
-        ([*lines[:-1], "3", lines[-1]], "not cases"),
-        ([lines[0][:-1]], "not JSON"),
-    ):
-        with pytest.raises(report.ReportError, match=message):
-            report.read_json_lines("\n".join(broken))
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "report.md"
-    report.write(path, "old")
-    with monkeypatch.context() as broken:
-        broken.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
-        with pytest.raises(OSError, match="disk full"):
-            report.write(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-    report.write(path, "new")
-    assert path.read_text() == "new"
-
-
-def test_the_page_has_a_row_per_op(data: Path) -> None:
-    page = report.markdown(check(spoiled(data, lambda y: y + 1), data=data), "2026-01-31")
-    assert "| `td_errors` | 0 of 3 |  | 3 WRONG |" in page
-    assert "| `line_search` | 0 of 1 |  | 1 UNDECLARED |" in page
-
-
-def test_a_failure_reads_like_the_design_s(data: Path) -> None:
-    adapter = {"td_errors": lambda **inputs: np.where(inputs["terminated"], 7.0, synthetic.td_errors(**inputs))}
-    lines = list(report.terminal(check(adapter, data=data, only="td_errors/ends-4x3")))
-    found = next(i for i, line in enumerate(lines) if line.startswith("WRONG"))
-    certified = vectors.load(data).cases["td_errors"][0].expected[0].outputs["td_errors"].value
-    assert "td_errors/ends-4x3" in lines[found]
-    assert lines[found].endswith("× tolerance")
-    assert lines[found + 1].strip() == (
-        f"td_errors[0, 1]  got 7.0   certified {certified[0, 1]} ± 1e-57        (first of 3 wrong of 12)"
-    )
-    assert lines[-2].strip() == "reproduce      refpg show td_errors/ends-4x3 --as python"
-    assert lines[-1].endswith("exit 1")
-
-
 # The command line.
 
 
@@ -356,13 +296,6 @@ def test_damaged_vectors_are_the_harness_s_exit_code(cli: Path, capsys: pytest.C
     path.write_bytes(path.read_bytes().replace(b"a title", b"a tytle", 1))
     assert command_line.main(["check", "right.py"]) == 3
     assert "SHA-256" in capsys.readouterr().err
-
-
-def test_reports_are_written(cli: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command_line.main(["check", "wrong.py", "--out", "run.jsonl", "--md", "run.md"])
-    lines = report.read_json_lines((cli / "run.jsonl").read_text(encoding="utf-8"))
-    assert lines[-1]["counts"]["wrong"] == 2
-    assert (cli / "run.md").read_text(encoding="utf-8").startswith("# wrong.py against refpg vectors 2026.1")
 
 
 def test_the_contract_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:

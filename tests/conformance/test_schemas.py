@@ -52,7 +52,7 @@ def parts(schema: Json, path: str = "$") -> Iterator[tuple[str, dict[str, Json]]
 
 
 def test_there_is_a_schema_for_each_kind_of_file() -> None:
-    assert set(SCHEMAS) == {"index", "op", "conventions", "bugs", "policy", "errata", "report"}
+    assert set(SCHEMAS) == {"index", "op", "conventions", "presets", "bugs", "policy", "errata", "report"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -105,7 +105,7 @@ def test_the_schemas_and_the_loader_have_the_same_caps() -> None:
 # What is shipped.
 
 
-@pytest.mark.parametrize("name", ["conventions", "bugs", "policy", "errata"])
+@pytest.mark.parametrize("name", ["conventions", "presets", "bugs", "policy", "errata"])
 def test_the_shipped_knowledge_is_as_described(name: str) -> None:
     assert complaints(name, json.loads((DATA / f"{name}.json").read_text(encoding="utf-8"))) == []
 
@@ -157,14 +157,14 @@ def implementation() -> dict[str, Any]:
 
 
 def lines_of(run: Any) -> list[Json]:
-    return [json.loads(line) for line in report.json_lines(run)]
+    return [json.loads(line) for line in report.json_lines(run, report.origin())]
 
 
 def test_a_report_is_as_described(tmp_path: Path) -> None:
     data = synthetic.write(tmp_path)
     lines = lines_of(check(implementation(), data=data))
     assert {"WRONG", "HARNESS ERROR"} <= {line.get("verdict") for line in lines}
-    for field in ("message", "printed", "changed", "diagnosis"):
+    for field in ("answer", "message", "printed", "changed", "diagnosis"):
         assert any(field in line for line in lines), f"no line has a {field}"
     assert {line["diagnosis"]["kind"] for line in lines if "diagnosis" in line} >= {"bug", "convention"}
     float32 = check({"ratio": synthetic.ratio}, data=data, dtype="float32", profiles=["ppo"], only="ratio")
@@ -203,13 +203,15 @@ def report_line(kind: str) -> Callable[[], Json]:
         made = {
             "header": {
                 **{"kind": "header", "schema": 1, "refpg": "2026.1.0", "release": "2026.1", "status": "preview"},
+                **{"index": "0" * 64, "date": "2026-01-31T12:00:00Z", "platform": "Linux x86_64"},
                 **{"target": "x.py", "name": "x.py", "version": "", "notes": [], "dtype": {"*": "float64"}},
                 **{"conventions": {"kl.direction": "new_old"}, "profiles": ["ppo"], "only": ""},
                 **{"python": "3.11.7", "numpy": "2.4.0", "scipy": "1.17.0"},
             },
             "case": {
-                **{"kind": "case", "id": "ratio/five", "op": "ratio", "profile": "ppo", "verdict": "WRONG"},
-                **{"dtype": "float64", "conventions": {}, "worst": 1e9, "message": "m", "printed": "p"},
+                **{"kind": "case", "id": "ratio/five", "rev": 1, "op": "ratio", "profile": "ppo", "verdict": "WRONG"},
+                **{"dtype": "float64", "conventions": {}, "worst": 1e9, "message": ["m"], "printed": ["p"]},
+                "answer": {"gradient.layers[0].W": {"shape": [2], "value": [0.5, 1.0]}},
                 "changed": ["a"],
                 "diagnosis": {
                     **{"kind": "bug", "complete": True, "bugs": ["ratio-inverted"], "conventions": [{}]},
@@ -218,6 +220,7 @@ def report_line(kind: str) -> Callable[[], Json]:
             },
             "footer": {
                 **{"kind": "footer", "without_vectors": ["gae"], "worst_conforming": None, "exit": 4},
+                **{"lines": 0, "sha256": "0" * 64},
                 "counts": dict.fromkeys(
                     ("in_profile", "executed", *(verdict.name.lower() for verdict in Verdict)), 0
                 ),
@@ -253,6 +256,7 @@ CASE, OUT, WRONG = "cases 0", "cases 0 expected 0 outputs td_errors", "cases 0 w
 INT = "cases 0 expected 0 outputs accepted"
 POLICY = "cases 0 inputs policy"
 AXIS, BUG = "axes kl.direction", "bugs td-no-mask"
+GOT = "answer gradient.layers[0].W"
 DELETE = object()
 
 # What begins it, where, what is put there.
@@ -383,7 +387,24 @@ EDITS: list[tuple[str, str, Any]] = [
     ("header", "conventions", "most"),
     ("header", "profiles", []),
     ("header", "notes", "none"),
-    *[("case", field, DELETE) for field in ("kind", "id", "op", "profile", "verdict", "dtype", "conventions", "worst")],
+    *[("case", field, DELETE) for field in ("kind", "id", "rev", "op", "profile", "verdict", "dtype", "worst")],
+    ("header", "index", "0" * 63),
+    ("header", "date", "2026-01-31"),
+    ("case", "conventions", DELETE),
+    ("case", "rev", 0),
+    ("case", "message", "m"),
+    ("case", "worst", "-Infinity"),
+    ("case", "answer", "too small"),
+    ("case", "answer", {}),
+    ("case", "answer a-b", {"shape": [], "value": [1.0]}),
+    ("case", f"{GOT} shape", DELETE),
+    ("case", f"{GOT} shape 0", -1),
+    ("case", f"{GOT} value 0", None),
+    ("case", f"{GOT} value 0", "nan"),
+    ("case", f"{GOT} value 0", "12"),
+    ("case", f"{GOT} bits", []),
+    ("footer", "lines", -1),
+    ("footer", "sha256", "A" * 64),
     ("case", "verdict", "FINE"),
     ("case", "worst", -1),
     ("case", "worst", "NaN"),

@@ -90,7 +90,7 @@ def load_profile(name: str) -> Profile:
 
 
 def generate(only: str = "*", report: Callable[[Row], None] = lambda row: None) -> Corpus:
-    """Certify all ops whose name matches, one process per core, and collect what is amiss instead of stopping at it."""
+    """Certify all ops whose name matches, side by side, and collect what is amiss instead of stopping at it."""
     files: dict[str, bytes] = {}
     rows: list[Row] = []
     problems: list[str] = []
@@ -106,7 +106,8 @@ def generate(only: str = "*", report: Callable[[Row], None] = lambda row: None) 
         problems += [f"profile {name}: {problem}" for problem in _incomplete(name, profile)]
         loaded.add(name)
     wanted = [op.name for op in OPS.values() if op.profile in loaded and fnmatch(op.name, only)]
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+    # A process per op: radii of integrals depend on what FLINT has computed and kept before.
+    with ProcessPoolExecutor(mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         started = {op: pool.submit(_certified, op) for op in reversed(wanted)}  # the longest are the last
         for op in wanted:
             try:

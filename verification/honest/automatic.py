@@ -382,3 +382,18 @@ class Automatic(Ordinary):
             return self.xp.concatenate([outputs, pi["log_std"] + 0 * outputs], -1)
 
         return np.asarray(self.library.jacrev(phi)(self.native(flatten(policy))))
+
+    # Finite MDPs.
+
+    def softmax_policy_gradient(
+        self, transition: Array, reward: Array, start: Array, gamma: float, logits: Array
+    ) -> Array:
+        """The return, by the library's own solver, differentiated."""
+        P, r, rho, identity = self.native([transition, reward, start, np.eye(len(start), dtype=start.dtype)])
+
+        def eta(z: Array) -> Array:
+            pi = self.xp.exp(self.native_log_softmax(z))
+            chain, mean_reward = (pi[:, :, None] * P).sum(1), (pi * r).sum(-1)
+            return (rho * self.xp.linalg.solve(identity - gamma * chain, mean_reward)).sum()
+
+        return np.asarray(self.library.grad(eta)(self.native(logits)))

@@ -111,6 +111,18 @@ class SciPy(Ordinary):
         inverse, rank = linalg.pinv(self.fisher_rows(policy, x), return_rank=True)
         return self.product(inverse, self.product(inverse.T, g)), int(rank)
 
+    def state_values(self, transition: Array, reward: Array, gamma: float, pi: Array) -> Array:
+        """By `scipy.linalg.lu_solve`."""
+        return linalg.lu_solve(linalg.lu_factor(self.decay(transition, gamma, pi)), self.total(pi * reward))
+
+    def visits(self, transition: Array, start: Array, gamma: float, pi: Array) -> Array:
+        """By the factors of the values, transposed."""
+        return linalg.lu_solve(linalg.lu_factor(self.decay(transition, gamma, pi)), start, trans=1)
+
+    def kl_of_probabilities(self, p: Array, q: Array) -> Array:
+        """Σ rel_entr(p, q)."""
+        return self.total(special.rel_entr(p, q))
+
 
 class Libraries(Ordinary):
     """As the libraries do: logits normalised when the distribution is made, variances, quotients of probabilities."""
@@ -203,6 +215,28 @@ class Libraries(Ordinary):
         """By LU."""
         F = self.fisher(policy, x)
         return np.linalg.solve(F + damping * np.eye(len(F), dtype=F.dtype), g)
+
+    def repeated(self, step: Callable[[Array], Array], first: Array, gamma: float) -> Array:
+        """Return the fixed point of x ↦ step(x), iterated until γᵗ is below the roundoff of the result."""
+        x = first
+        steps = 1 if gamma == 0 else int(np.log(np.finfo(first.dtype).eps * (1 - gamma)) / np.log(gamma)) + 1
+        for _ in range(steps):
+            x = step(x)
+        return x
+
+    def state_values(self, transition: Array, reward: Array, gamma: float, pi: Array) -> Array:
+        """V ← r_π + γP_π V."""
+        P, r = self.chain(transition, pi), self.total(pi * reward)
+        return self.repeated(lambda V: r + gamma * self.product(P, V), r, gamma)
+
+    def visits(self, transition: Array, start: Array, gamma: float, pi: Array) -> Array:
+        """ρ ← ρ₀ + γP_πᵀ ρ."""
+        P = self.chain(transition, pi).T
+        return self.repeated(lambda rho: start + gamma * self.product(P, rho), start, gamma)
+
+    def kl_of_probabilities(self, p: Array, q: Array) -> Array:
+        """Σ p log(p/q)."""
+        return self.expected(p, np.log(p / q))
 
 
 class Enumerated(Ordinary):
@@ -314,6 +348,26 @@ class Enumerated(Ordinary):
         values, vectors = np.linalg.eigh(self.fisher(policy, x))
         return self.product(vectors, self.product(vectors.T, g) / (values + damping))
 
+    def pairs(self, transition: Array, gamma: float, pi: Array) -> Array:
+        """Return I − γM, M((s,a), (t,b)) = P(t|s,a) π(b|t)."""
+        M = (transition[:, :, :, None] * pi).reshape(pi.size, pi.size)
+        return np.eye(pi.size, dtype=pi.dtype) - gamma * M
+
+    def state_values(self, transition: Array, reward: Array, gamma: float, pi: Array) -> Array:
+        """From the values of all pairs of state and action."""
+        Q = np.linalg.solve(self.pairs(transition, gamma, pi), np.ravel(reward))
+        return self.total(pi * Q.reshape(pi.shape))
+
+    def visits(self, transition: Array, start: Array, gamma: float, pi: Array) -> Array:
+        """From the visits of all pairs of state and action."""
+        mu = np.linalg.solve(self.pairs(transition, gamma, pi).T, np.ravel(start[:, None] * pi))
+        return self.total(mu.reshape(pi.shape))
+
+    def distances(self, old: Array, new: Array) -> Array:
+        """The largest difference in the probability of any set of actions."""
+        sets = itertools.product((False, True), repeat=old.shape[1])
+        return np.max([np.abs(self.total((new - old) * np.array(chosen))) for chosen in sets], axis=0)
+
 
 class Matrices(Ordinary):
     """Linear algebra in place of loops: GAE as a triangular system, dense normal densities, forward-mode Jacobian."""
@@ -384,6 +438,28 @@ class Matrices(Ordinary):
         rank = np.linalg.matrix_rank(F, hermitian=True, rtol=rcond)
         return self.product(np.linalg.pinv(F, hermitian=True, rcond=rcond), g), int(rank)
 
+    def visits_between(self, transition: Array, gamma: float, pi: Array) -> Array:
+        """Return N = (I − γP_π)⁻¹."""
+        return np.linalg.inv(self.decay(transition, gamma, pi))
+
+    def state_values(self, transition: Array, reward: Array, gamma: float, pi: Array) -> Array:
+        """N r_π."""
+        return self.product(self.visits_between(transition, gamma, pi), self.total(pi * reward))
+
+    def visits(self, transition: Array, start: Array, gamma: float, pi: Array) -> Array:
+        """Nᵀ ρ₀."""
+        return self.product(self.visits_between(transition, gamma, pi).T, start)
+
+    def softmax_policy_gradient(
+        self, transition: Array, reward: Array, start: Array, gamma: float, logits: Array
+    ) -> Array:
+        """ρ times the Jacobian of the softmax times Q."""
+        pi = self.softmax(logits)
+        V = self.state_values(transition, reward, gamma, pi)
+        Q = self.action_values(transition, reward, gamma, V)
+        rho = self.visits(transition, start, gamma, pi)
+        return rho[:, None] * self.total(self.fisher_of_logits(logits) * Q[:, None, :])
+
 
 class Roots(Ordinary):
     """What keeps the digits: expm1 in place of differences, F by its rows, QR and singular values."""
@@ -445,6 +521,27 @@ class Roots(Ordinary):
         """1/√(½ xᵀHx/δ)."""
         return 1 / np.sqrt(0.5 * self.dot(direction, product) / max_kl)
 
+    def state_values(self, transition: Array, reward: Array, gamma: float, pi: Array) -> Array:
+        """By QR."""
+        Q, R = np.linalg.qr(self.decay(transition, gamma, pi))
+        return linalg.solve_triangular(R, self.product(Q.T, self.total(pi * reward)))
+
+    def advantages(self, transition: Array, reward: Array, gamma: float, pi: Array) -> Array:
+        """r − (1 − γ)V + γ Σ P (V' − V)."""
+        V = self.state_values(transition, reward, gamma, pi)
+        return reward - (1 - gamma) * V[:, None] + gamma * self.total(transition * (V - V[:, None])[:, None, :])
+
+    def gains(self, advantages: Array, old: Array, new: Array) -> Array:
+        """Σ (π' − π) A."""
+        return self.total((new - old) * advantages)
+
+    def kl_of_probabilities(self, p: Array, q: Array) -> Array:
+        """Σ p (x − log(1 + x)), x = (q − p)/p, and what q has where p has nothing."""
+        taken = p > 0
+        x = np.where(taken, (q - p) / np.where(taken, p, np.ones_like(p)), np.zeros_like(p))
+        logs = np.where(x < -0.5, np.log(np.where(taken, q, p + 1) / np.where(taken, p, p + 1)), np.log1p(x))
+        return self.total(np.where(taken, p * (x - logs), q))
+
 
 class Dual(Ordinary):
     """In the space of rows: push-through, b − Ax recomputed, expectations before differences."""
@@ -487,6 +584,30 @@ class Dual(Ordinary):
     def mean(self, rows: Array) -> Array:
         """Each row weighed by 1/B before the sum."""
         return self.total(rows * np.array(1 / len(rows), rows.dtype), 0)
+
+    def expected_return(
+        self, transition: Array, reward: Array, start: Array, gamma: float, probabilities: Array
+    ) -> Array:
+        """ρᵀr_π."""
+        return self.dot(self.visits(transition, start, gamma, probabilities), self.total(probabilities * reward))
+
+    def performance_difference(
+        self,
+        transition: Array,
+        reward: Array,
+        start: Array,
+        gamma: float,
+        old_probabilities: Array,
+        new_probabilities: Array,
+    ) -> Array:
+        """Σ ρ' Σ π' A."""
+        A = self.advantages(transition, reward, gamma, old_probabilities)
+        gains = self.gains(A, old_probabilities, new_probabilities)
+        return self.dot(self.visits(transition, start, gamma, new_probabilities), gains)
+
+    def distances(self, old: Array, new: Array) -> Array:
+        """Σ max(π' − π, 0)."""
+        return self.total(np.maximum(new - old, 0))
 
 
 class ComplexStep(Ordinary):
@@ -609,6 +730,13 @@ class ComplexStep(Ordinary):
             return np.concatenate([self.forward(pi, x), *free], axis=1)
 
         return self.derivative(phi, flatten(policy))
+
+    def softmax_policy_gradient(
+        self, transition: Array, reward: Array, start: Array, gamma: float, logits: Array
+    ) -> Array:
+        """Of the return itself."""
+        eta = self.derivative(lambda z: self.expected_return(transition, reward, start, gamma, self.softmax(z)), logits)
+        return eta.reshape(logits.shape)
 
 
 class Upcast(Ordinary):

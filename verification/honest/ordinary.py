@@ -1,4 +1,4 @@
-"""The operations of PPO and TRPO as one would write them in NumPy, on top of the pieces of `networks`."""
+"""The operations of PPO and TRPO as one would write them in NumPy, on top of the pieces of the other modules."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,14 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from verification.honest.distributions import LOG_2_PI, Function, Inputs
-from verification.honest.networks import Networks, moved
+from verification.honest.networks import moved
 from verification.honest.parameters import flatten, unflatten
+from verification.honest.theory import Theory
 
 Array = Any
 
 
-class Ordinary(Networks):
+class Ordinary(Theory):
     """All operations of the contract."""
 
     def ops(self) -> dict[str, Function]:

@@ -28,6 +28,7 @@ CONVENTIONS: tuple[dict[str, str], ...] = (
         "value_loss.factor": "1/2",
         "value_loss.clip": "clipped_only",
         "line_search.accept": "improves_and_kl_strict",
+        "visitation.normalisation": "normalised",
     },
     {
         "advantage.epsilon": "1e-8",

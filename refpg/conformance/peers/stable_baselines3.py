@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import explained_variance as library_explained_variance
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from refpg.conformance.ops import OPS
 from refpg.conformance.peers import _sb3_objects as objects
 from refpg.conformance.peers._sb3_distributions import FAMILIES, distribution_ops
 from refpg.conformance.peers._sb3_losses import loss_ops
@@ -88,6 +89,7 @@ unsupported = {
     "expected_improvement": _NO_TRUST_REGION,
     "line_search": _NO_TRUST_REGION,
     "trpo_step": _NO_TRUST_REGION,
+    **dict.fromkeys((name for name, op in OPS.items() if op.profile == "theory"), "there are no exact MDPs"),
 }
 
 Parameters = dict[str, Any]

@@ -639,7 +639,8 @@ def _trpo_cases() -> list[Case]:
     }
     purpose = "No gradient, no direction, 0/0 in every quotient; nothing improves, so that nothing is accepted."
     title = "Gaussian policy, no advantage anywhere"
-    cases.append(Case("trpo_step", "gaussian-zero-advantages-7x2-5-3", title, purpose, inputs, (NEW_OLD, STRICT, STRICT | NEW_OLD)))
+    variants = (NEW_OLD, STRICT, STRICT | NEW_OLD)
+    cases.append(Case("trpo_step", "gaussian-zero-advantages-7x2-5-3", title, purpose, inputs, variants))
     return cases
 
 

@@ -71,8 +71,10 @@ _LARGEST, _SMALLEST = 709.8, -745.2  # beyond, eᶻ is infinite or 0 in float64
 
 
 def _unshifted(logits: list[arb]) -> list[arb]:
-    """exp(logits) over their sum in float64, the largest logit not subtracted: NaN where that is ∞/∞ or 0/0"""
-    if any(z > _LARGEST for z in logits) or all(z < _SMALLEST for z in logits):
+    """exp(logits) over their sum in float64, the largest logit not subtracted: NaN for ∞/∞ and 0/0, 0 beside an ∞"""
+    if any(z > _LARGEST for z in logits):
+        return [arb.nan() if z > _LARGEST else arb(0) for z in logits]
+    if all(z < _SMALLEST for z in logits):
         return [arb.nan() for _ in logits]
     return _softmax(logits)
 
@@ -654,7 +656,7 @@ def _epsilon_in_log(m0: arb, s0: arb, m1: arb, s1: arb) -> arb:
 
 
 def _deviation_as_variance(m0: arb, s0: arb, m1: arb, s1: arb) -> arb:
-    return (s1 - s0 + (s0.exp() + (m0 - m1) ** 2) / s1.exp() - 1) / 2
+    return s1 - s0 + (s0.exp() + (m0 - m1) ** 2) / (2 * s1.exp()) - arb(1) / 2
 
 
 def _one_for_all_dimensions(inputs: Inputs) -> list[arb]:

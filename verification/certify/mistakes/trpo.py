@@ -372,7 +372,10 @@ EMPIRICAL_FISHERS: dict[str, Pieces] = {
 
 DAMPING_MISTAKES: dict[str, Pieces] = {
     "fvp-damping-misplaced": RIGHT._replace(damped=_damping_times_rows),
-    "fvp-self-kl-attached": RIGHT._replace(damped=_only_damping, search=_rejecting_nan),
+    # λI alone: one iteration of conjugate gradients ends at g/λ
+    "fvp-self-kl-attached": RIGHT._replace(
+        damped=_only_damping, conjugate_gradient=_until_solved, search=_rejecting_nan
+    ),
 }
 
 NO_DAMPING: dict[str, Pieces] = {"fvp-no-damping": RIGHT._replace(damped=_undamped)}

@@ -5,7 +5,7 @@
     Q = r + γ Σ_t P(t|s,a) Σ_b π(b|t) Q(t,b)          μ(t,b) = (ρ₀(t) + γ Σ_sa μ(s,a) P(t|s,a)) π(b|t)
 
 with V = Σ_a π Q, ρ(s) = Σ_a μ(s,a) and η = Σ μ r: nothing is summed over time, and no chain of states is formed.
-L is the tangent of η at the old policy, by differences; KL is a quadrature of its curvature, total variation the
+L is the tangent of η at the old policy, by differences; KL is the integral of its curvature, total variation the
 largest difference that any set of actions shows.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import Any
 
-from flint import acb, arb, arb_mat, arb_series, ctx, fmpq, fmpq_mat
+from flint import arb, arb_mat, arb_series, ctx, fmpq, fmpq_mat
 
 from verification.certify.balls import exact, total
 from verification.certify.routes.rationals import quotient
@@ -50,10 +50,8 @@ def _rows(flat: list[Number], width: int) -> Table:
 def _system(inputs: Inputs, pi: Table, read: Callable[[Any], Any]) -> Table:
     """I − γM, M((s,a), (t,b)) = P(t|s,a) π(b|t)."""
     gamma, pairs = read(inputs["gamma"]), _flat(read(inputs["transition"]))
-    return [
-        [int(row == column) - gamma * entry for column, entry in enumerate(p * q for p, qs in zip(P, pi) for q in qs)]
-        for row, P in enumerate(pairs)
-    ]
+    M = [[p * q for p, qs in zip(P, pi, strict=True) for q in qs] for P in pairs]
+    return [[int(n == m) - gamma * entry for m, entry in enumerate(row)] for n, row in enumerate(M)]
 
 
 def _solved(system: Table, right: list[Number], matrix: Any) -> list[Number]:
@@ -174,9 +172,7 @@ def _sets(size: int) -> Iterator[tuple[int, ...]]:
 
 def _distances(old: Table, new: Table) -> list[Number]:
     """The largest |π(B) − π'(B)| over all sets B of actions, in every state."""
-    return [
-        max(abs(sum(p[a] - q[a] for a in B)) for B in _sets(len(p))) for p, q in zip(old, new, strict=True)
-    ]
+    return [max(abs(sum(p[a] - q[a] for a in B)) for B in _sets(len(p))) for p, q in zip(old, new, strict=True)]
 
 
 def policy_total_variation_over_sets(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -186,18 +182,12 @@ def policy_total_variation_over_sets(inputs: Inputs, conventions: Conventions) -
 
 
 def _divergence(p: Sequence[Number], q: Sequence[Number]) -> arb:
-    """KL(p ‖ q) from its curvature on the segment from p to q: Taylor's theorem with the rest as an integral.
+    """KL(p ‖ q) from its curvature on the segment from p to q: Taylor's theorem with the rest as Euler's integral.
 
-    Σ_{p > 0} (p − q) + ∫₀¹ (1 − t) Σ_{p > 0} p (q − p)²/(p + t(q − p))² dt
+    Σ_{p > 0} p (∫₀¹ (1 − t) x²/(1 + tx)² dt − x),   x = (q − p)/p,   the integral ½x² ₂F₁(2, 1; 3; −x)
     """
-    taken = [(x, y) for x, y in zip(p, q, strict=True) if x > 0]
-
-    def curvature(t: acb, _: bool) -> acb:
-        terms = [x * (y - x) ** 2 / (x + t * (y - x)) ** 2 for x, y in ((arb(x), arb(y)) for x, y in taken if x != y)]
-        return (1 - t) * sum(terms, acb(0))
-
-    integral = acb.integral(curvature, acb(0), acb(1), rel_tol=arb(2) ** -ctx.prec, abs_tol=arb(2) ** (-2 * ctx.prec))
-    return arb(sum(x - y for x, y in taken)) + integral.real
+    changes = [(x, (y - x) / x) for x, y in zip(p, q, strict=True) if x > 0]
+    return total(arb(x) * (arb(c * c) / 2 * arb(-c).hypgeom_2f1(2, 1, 3) - arb(c)) for x, c in changes)
 
 
 def _divergences(p: Table, q: Table) -> list[arb]:
@@ -208,8 +198,8 @@ def _largest(numbers: list[arb]) -> arb:
     return max(numbers, key=lambda number: float(number.mid()))
 
 
-def policy_kl_by_quadrature(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """The curvature of KL integrated along the segment between the policies, by Arb's quadrature."""
+def policy_kl_by_curvature(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """The curvature of KL integrated along the segment between the policies, as a hypergeometric function."""
     old, new = _both(inputs)
     kl = _divergences(old, new) if conventions["kl.direction"] == "old_new" else _divergences(new, old)
     mean = total(weight * one for weight, one in zip(exact(inputs["state_weights"]), kl, strict=True))
@@ -236,7 +226,7 @@ def penalty_coefficient_by_series(inputs: Inputs, conventions: Conventions) -> O
 
 
 def lower_bounds_in_rationals(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """L as a tangent and all but KL in exact rationals; KL by quadrature."""
+    """L as a tangent and all but KL in exact rationals; KL from its curvature."""
     old, new = _both(inputs)
     A, distances = _advantages(inputs, old), _distances(old, new)
     rho = [sum(row) for row in _occupancies(inputs, old)]
@@ -261,7 +251,7 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     "local_approximation": (local_approximation_as_tangent,),
     "softmax_policy_gradient": (softmax_policy_gradient_by_differences,),
     "policy_total_variation": (policy_total_variation_over_sets,),
-    "policy_kl": (policy_kl_by_quadrature,),
+    "policy_kl": (policy_kl_by_curvature,),
     "penalty_coefficient": (penalty_coefficient_by_series,),
     "lower_bounds": (lower_bounds_in_rationals,),
 }

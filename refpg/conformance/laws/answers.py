@@ -1,0 +1,153 @@
+"""An implementation, asked like a function; its answers carry the margin that ordinary code has at these inputs.
+
+::
+
+    f = Answers.of(my_module)
+    f("ratio", old_log_prob=old, new_log_prob=new)      → Rounded(value: what it answered, error: its derived margin)
+
+As with the vectors, no entry is held to less than 0.3 of the largest error beside it.  An answer may be an input of
+another op: its margin is carried along.  All errors are in units of float64's roundoff, whatever the dtype in which an
+op is answered.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from refpg.conformance.adapters import Adapter, resolve
+from refpg.conformance.laws.ordinary import flat, margins
+from refpg.conformance.laws.rounding import Rounded, tree_map
+from refpg.conformance.ops import OPS
+from refpg.conformance.signatures import Shape, parameter_leaves, parse_type
+from refpg.conformance.vectors import Vectors, load
+from refpg.conformance.verdicts import InvalidAnswer, flatten, native
+
+
+class Unanswerable(Exception):
+    """The implementation declares that it cannot answer these inputs; no law can be tried on them."""
+
+
+class Contradiction(ValueError):
+    """An answer that no law has to be consulted for: another shape than the contract says, or not numbers."""
+
+
+class Answers:
+    """The answers of one implementation, with margins.
+
+    Fields: ``adapter`` as resolved by the judge; ``conventions``, a value for every axis, by which its answers are
+    read; ``roundoff`` by dtype, ``factor`` and ``floor``, from the policy of the vectors.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        release = _release()
+        defaults = {name: axis.default for name, axis in release.axes.items()}
+        self.adapter = adapter
+        self.conventions = defaults | dict(adapter.conventions)
+        self.roundoff = release.policy.unit_roundoff
+        self.factor, self.floor = release.policy.factor, release.policy.floor
+        self._functions = adapter.functions if adapter.under is None else adapter.under(self.conventions)
+
+    @classmethod
+    def of(cls, target: Any, *, dtype: str | None = None) -> "Answers":
+        """Return the answers of anything the judge accepts: a module, object, mapping, name; None is refpg itself."""
+        if isinstance(target, Answers):
+            return target
+        release = _release()
+        adapter = resolve(target, release.axes, release.policy.unit_roundoff)
+        return cls(adapter if dtype is None else replace(adapter, dtypes={"*": dtype}))
+
+    def missing(self, ops: Iterable[str]) -> str:
+        """Return why the ops cannot all be asked, or nothing if they can."""
+        for op in ops:
+            if op not in self._functions:
+                return f"{op}: {self.adapter.unsupported.get(op, 'not implemented')}"
+        return ""
+
+    def unit(self, op: str) -> float:
+        """Return the roundoff of the op's dtype, in units of float64's."""
+        return self.roundoff[self.adapter.dtype(op)] / self.roundoff["float64"]
+
+    def margin(self, number: Rounded) -> Any:
+        """Return the absolute error that is allowed: the policy's factor times what rounding may do."""
+        return self.factor * self.roundoff["float64"] * number.error
+
+    def __call__(self, op: str, **inputs: Any) -> Any:
+        """Ask for an op.
+
+        Returns
+        -------
+        Rounded, parameters whose leaves are Rounded, or a mapping of outputs where the op has several.
+        """
+        if reason := self.missing([op]):
+            raise Unanswerable(reason)
+        dtype, unit = self.adapter.dtype(op), self.unit(op)
+        given = {name: tree_map(lambda leaf: _in_dtype(leaf, dtype, unit), value) for name, value in inputs.items()}
+        expected = margins(op, self.conventions, given)
+        asked = native({name: tree_map(_value, value) for name, value in given.items()}, dtype)
+        try:
+            answer = self._functions[op](**asked)
+        except NotImplementedError as error:
+            raise Unanswerable(f"{op}: {error}") from None
+        outputs = _outputs(op, expected)
+        leaves = _leaves(op, answer, outputs)
+        found = {
+            name: _filled(name, output, leaves, unit, self.floor * _largest(output)) for name, output in outputs.items()
+        }
+        return found if len(found) > 1 else next(iter(found.values()))
+
+
+@cache
+def _release() -> Vectors:
+    return load(ops=())
+
+
+def _in_dtype(leaf: Any, dtype: str, unit: float) -> Any:
+    """Turn an input that is an answer into the dtype, its error into units of the dtype's roundoff."""
+    if not isinstance(leaf, Rounded):
+        return leaf
+    value = leaf.value.astype(dtype).astype(np.float64)
+    return Rounded(value, leaf.error / unit + np.abs(value) * (value != leaf.value))
+
+
+def _value(leaf: Any) -> Any:
+    return (leaf.value.item() if leaf.value.ndim == 0 else leaf.value) if isinstance(leaf, Rounded) else leaf
+
+
+def _outputs(op: str, expected: Any) -> dict[str, Any]:
+    """Name what the margins are of."""
+    names = OPS[op].outputs
+    return expected if isinstance(expected, dict) and set(expected) == set(names) else {next(iter(names)): expected}
+
+
+def _leaves(op: str, answer: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+    shapes: dict[str, Shape] = {}
+    for name, output in outputs.items():
+        kind = parse_type(OPS[op].outputs[name]).kind
+        parts = parameter_leaves(name, output) if kind == "parameters" else {name: output}
+        shapes |= {path: Shape("int" if kind == "int" else "float", part.shape) for path, part in parts.items()}
+    try:
+        leaves = flatten(op, answer, shapes)
+    except InvalidAnswer as error:
+        raise Contradiction(str(error)) from None
+    for path, leaf in leaves.items():
+        if leaf.shape != shapes[path].lengths:
+            raise Contradiction(f"{op}: {path} has shape {leaf.shape}, expected {shapes[path].lengths}")
+    return leaves
+
+
+def _largest(output: Any) -> float:
+    """Return the largest error in an output that is bounded."""
+    errors = (flat(output) if isinstance(output, dict) else output).error
+    return float(np.max(errors, where=np.isfinite(errors), initial=0.0))
+
+
+def _filled(path: str, expected: Any, leaves: Mapping[str, Any], unit: float, least: float) -> Any:
+    """Return what was answered, in the structure expected, with its errors, of which none is below ``least``."""
+    if isinstance(expected, dict):
+        return {name: _filled(f"{path}.{name}", part, leaves, unit, least) for name, part in expected.items()}
+    if isinstance(expected, list):
+        return [_filled(f"{path}[{i}]", part, leaves, unit, least) for i, part in enumerate(expected)]
+    return Rounded(leaves[path], np.maximum(expected.error, least) * unit)

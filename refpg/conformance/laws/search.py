@@ -1,0 +1,182 @@
+"""Hypothesis looks for inputs that break a law, and shrinks what it finds.
+
+Everything is reproducible: the search is seeded, keeps no database and watches no clock.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+
+from refpg.conformance.adapters import UsageError, nearest
+from refpg.conformance.laws.answers import Answers, Unanswerable
+from refpg.conformance.laws.law import LAWS, Law, Residual, plain
+from refpg.conformance.strategies import inputs
+
+EXAMPLES = 50
+_SEARCH = (Phase.generate, Phase.shrink)
+
+
+class Counterexample(NamedTuple):
+    """Inputs on which a law does not hold.
+
+    Fields: the ``law`` and its ``variant``; the ``inputs``, the smallest found; how far the answers are from the law
+    there, the ``residual``.
+    """
+
+    law: Law
+    variant: str
+    inputs: Mapping[str, Any]
+    residual: Residual
+
+    def lines(self) -> list[str]:
+        """Return what a person wants to read: the statement, the error beside its bound, the example."""
+        how = self.residual.note or f"off by {self.residual.error:.3g}, allowed are {self.residual.bound:.2g}"
+        numbers = ", ".join(f"{name} = {value}" for name, value in plain(self.inputs).items())
+        return [f"{self.law.label(self.variant)}: {self.law.statement}", how, f"for example {numbers}"]
+
+
+class _Broken(AssertionError):
+    pass
+
+
+def check(
+    target: Any,
+    law: Law | str,
+    variant: str | None = None,
+    *,
+    max_examples: int = EXAMPLES,
+    random_seed: int = 0,
+    dtype: str | None = None,
+    shrink: bool = True,
+) -> Counterexample | None:
+    """Search for inputs that break a law.
+
+    Parameters
+    ----------
+    target : Answers, or anything the judge accepts
+        The implementation; None is refpg itself.
+    law : Law or str
+        The law, or its name.
+    variant : str, optional
+        One family; all that the implementation has unless given.
+    max_examples : int
+        How many draws to try for each variant.
+    random_seed : int
+        Of the draws.
+    dtype : str, optional
+        Judge by this precision, whatever the target declares.
+    shrink : bool
+        Whether to look for the smallest example.
+
+    Returns
+    -------
+    Counterexample or None
+        None if no draw broke the law.
+
+    Raises
+    ------
+    UsageError
+        If there is no such law or variant.
+    Unanswerable
+        If the implementation cannot answer what the law asks, in any variant.
+    """
+    asked = _known(law)
+    answers = Answers.of(target, dtype=dtype)
+    if variant is not None and variant not in asked.variants:
+        raise UsageError(f"check: {asked.name} has no variant {variant!r}{nearest(variant, asked.variants)}")
+    tried, reasons = 0, []
+    for one in asked.variants if variant is None else (variant,):
+        try:
+            found = _search(answers, asked, one, max_examples, random_seed, shrink)
+        except Unanswerable as error:
+            reasons.append(str(error))
+            continue
+        tried += 1
+        if found is not None:
+            return found
+    if not tried:
+        raise Unanswerable("; ".join(dict.fromkeys(reasons)))
+    return None
+
+
+def violated(functions: Any, op: str, *, max_examples: int = 25) -> Counterexample | None:
+    """Return the first law about an op that an implementation breaks, with the smallest example found.
+
+    Parameters
+    ----------
+    functions : Answers, or anything the judge accepts
+        The implementation.
+    op : str
+        The op whose answers are to be explained; only laws are tried whose other ops are there too.
+    max_examples : int
+        Draws for each law and variant.
+
+    Returns
+    -------
+    Counterexample or None
+        None if every law that can be tried holds, or the implementation raises an exception.
+
+    Notes
+    -----
+    Laws about the op alone come first, for what they say is said of this op; a law about several ops says that they
+    do not fit together.
+    """
+    answers = Answers.of(functions)
+    for law, variant in _about(op):
+        try:
+            found = check(answers, law, variant, max_examples=max_examples)
+        except Exception:  # another mistake than one of mathematics: the verdict on the vectors reports it
+            continue
+        if found is not None:
+            return found
+    return None
+
+
+def _about(op: str) -> Iterator[tuple[Law, str]]:
+    concerned = [
+        (law, variant) for law in LAWS.values() for variant in law.variants if op in law.ops_of(variant)
+    ]
+    yield from sorted(concerned, key=lambda pair: len(pair[0].ops))
+
+
+def _known(law: Law | str) -> Law:
+    if isinstance(law, Law):
+        return law
+    if law not in LAWS:
+        raise UsageError(f"there is no law {law!r}{nearest(law, LAWS)}")
+    return LAWS[law]
+
+
+def _search(
+    answers: Answers, law: Law, variant: str, max_examples: int, random_seed: int, shrink: bool
+) -> Counterexample | None:
+    if reason := answers.missing(law.ops_of(variant)):
+        raise Unanswerable(reason)
+    found: list[Counterexample] = []
+
+    @seed(random_seed)
+    @settings(
+        max_examples=max_examples,
+        database=None,
+        deadline=None,
+        derandomize=False,
+        phases=_SEARCH if shrink else _SEARCH[:1],
+        verbosity=Verbosity.quiet,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(inputs(law, variant))
+    def run(drawn: dict[str, Any]) -> None:
+        residual = law(answers, **drawn)
+        if not residual.holds:
+            found.append(Counterexample(law, variant, drawn, residual))
+            raise _Broken
+
+    try:
+        with np.errstate(all="ignore"):
+            run()
+    except _Broken:
+        return found[-1]
+    return None

@@ -1,0 +1,342 @@
+"""The natural gradient, and the step along it to the edge of the quadratic trust region.
+
+::
+
+    g = ∇L(θ)          x = (F + λI)⁻¹ g          s = √(2δ / xᵀ(F + λI)x) x          [TRPO (17)], [K01]
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refpg.geometry import fisher_gram, fisher_matrix, fisher_operator, fisher_rows
+from refpg.notation import Array, bind_shapes, choice, count, finite_results, row_weights, scalar
+from refpg.policy import Batch, Policy, log_prob_vjp
+from refpg.solvers import (
+    CGResult,
+    conjugate_gradient,
+    solve_cholesky,
+    solve_dual,
+    solve_minimum_norm,
+    solve_rows,
+)
+from refpg.updates.ending import Ending
+
+METHODS = ("rows", "cholesky", "dual", "cg", "minimum_norm")
+
+
+class NaturalGradient(NamedTuple):
+    """A natural gradient and how it was found.
+
+    Fields: ``direction`` (P,), x = (F + λI)⁻¹g; ``rank`` of F where the method measures it (minimum norm), else
+    None; ``cg`` the record of conjugate gradients where they were used, else None.
+    """
+
+    direction: Array
+    rank: int | None
+    cg: CGResult | None
+
+
+class NaturalGradientStep(NamedTuple):
+    """What a natural-gradient step did.
+
+    Fields: ``step`` (P,), θ' − θ; ``direction`` (P,), x; ``step_length`` β; ``multiplier`` λ* = 1/β of the trust-region
+    constraint, 0 where it does not bind; ``expected_improvement`` gᵀs; ``quadratic_kl`` ½sᵀ(F + λI)s;
+    ``kkt_residual`` ‖g − λ*(F + λI)s‖/‖g‖; ``ending``.
+    """
+
+    step: Array
+    direction: Array
+    step_length: float
+    multiplier: float
+    expected_improvement: float
+    quadratic_kl: float
+    kkt_residual: float
+    ending: Ending
+
+
+@finite_results
+def surrogate_gradient(policy: Policy, theta: Any, batch: Batch) -> Array:
+    """Return the gradient of the surrogate at θ = θ_old, the policy gradient.
+
+    ::
+
+        g = Σ_b w_b Â_b ∇_θ log π_θ(a_b|s_b)          the ratio is 1 at θ_old
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    theta : (P,) array
+        Parameters θ = θ_old.
+    batch : Batch
+        The samples; ``old_log_prob`` is not used, since θ is θ_old.
+
+    Returns
+    -------
+    (P,) array
+        Return units per unit of θ; the ascent direction.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, an action is impossible or the weights are not normalised.
+
+    References
+    ----------
+    [TRPO (14)], [PPO (1)]
+    """
+    (advantages,) = bind_shapes("surrogate_gradient", {}, advantages=(batch.advantages, "B"))
+    w = row_weights("surrogate_gradient", batch.weights, advantages)
+    return log_prob_vjp(policy, theta, batch.observations, batch.actions, w * advantages)
+
+
+def natural_gradient(
+    policy: Policy,
+    theta: Any,
+    x: Any,
+    gradient: Any,
+    *,
+    damping: float,
+    method: str = "rows",
+    iterations: int | None = None,
+    weights: Any = None,
+) -> NaturalGradient:
+    """Solve (F + λI) x = g for the natural gradient x.
+
+    Which method to use:
+
+    * ``rows`` — the reference: orthogonal factorisation of the rows G, F = GᵀG never formed; error ~ √cond · u.
+    * ``cholesky`` — F formed and factorised: fastest when P is a few thousand and B·K ≥ P; error ~ cond · u.
+    * ``dual`` — the Gram matrix G Gᵀ instead of F: fastest when B·K < P; needs λ > 0.
+    * ``cg`` — TRPO's way: products with F only, the answer after ``iterations`` steps is an approximation.
+    * ``minimum_norm`` — λ = 0: F⁺g, the smallest solution, with the rank of F.
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    theta : (P,) array
+        Parameters θ, where the metric is evaluated.
+    x : (B, D) array
+        Observations.
+    gradient : (P,) array
+        g, the gradient of an objective to be maximised.
+    damping : float
+        λ > 0; for ``cg`` also 0; for ``minimum_norm`` exactly 0.
+    method : {"rows", "cholesky", "dual", "cg", "minimum_norm"}
+        How to solve.
+    iterations : int, optional
+        Of conjugate gradients: required by ``cg``, refused by the others.
+    weights : (B,) array, optional
+        Weights of the rows.
+
+    Returns
+    -------
+    NaturalGradient
+        The direction, an ascent direction (gᵀx ≥ 0).
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, or the damping or the iterations do not go with the method.
+
+    References
+    ----------
+    [K01], [TRPO (17)]
+    """
+    name = "natural_gradient"
+    choice(name, "method", method, METHODS)
+    (g,) = bind_shapes(name, policy.sizes, gradient=(gradient, "P"))
+    damping = scalar(name, "damping", damping, least=0)
+    if method == "minimum_norm" and damping != 0:
+        raise ValueError(f"{name}: damping is {damping!r}, expected 0 with method 'minimum_norm'")
+    if method in ("rows", "cholesky", "dual") and damping == 0:
+        raise ValueError(f"{name}: damping is 0, expected > 0 with method {method!r} (or use 'minimum_norm')")
+    if (iterations is None) == (method == "cg"):
+        raise ValueError(f"{name}: iterations is {iterations!r} with method {method!r}; they belong to 'cg' alone")
+
+    if method == "cg":
+        F = fisher_operator(policy, theta, x, damping=damping, weights=weights)
+        solution = conjugate_gradient(F.matvec, g, iterations=count(name, "iterations", iterations))
+        return NaturalGradient(solution.x, None, solution)
+    if method == "cholesky":
+        return NaturalGradient(solve_cholesky(fisher_matrix(policy, theta, x, weights=weights), g, damping), None, None)
+    G = fisher_rows(policy, theta, x, weights=weights)
+    if method == "dual":
+        gram = fisher_gram(policy, theta, x, weights=weights)
+        return NaturalGradient(solve_dual(G, g, damping, gram=gram), None, None)
+    if method == "minimum_norm":
+        least = solve_minimum_norm(G, g)
+        return NaturalGradient(least.x, least.rank, None)
+    return NaturalGradient(solve_rows(G, g, damping), None, None)
+
+
+@finite_results
+def step_length(direction: Any, product: Any, max_kl: float) -> float:
+    """Return the factor that brings a direction to the edge of the quadratic trust region.
+
+    ::
+
+        β = √(2δ / xᵀ(F + λI)x)          so that ½ (βx)ᵀ(F + λI)(βx) = δ
+
+    Parameters
+    ----------
+    direction : (P,) array
+        x.
+    product : (P,) array
+        (F + λI) x, or F x under the undamped convention.
+    max_kl : float
+        δ > 0, nats.
+
+    Returns
+    -------
+    float
+        β > 0.
+
+    Raises
+    ------
+    ValueError
+        If xᵀ·product is not positive, δ ≤ 0 or a shape disagrees.
+
+    Notes
+    -----
+    Convention: damping in ``product`` makes the undamped quadratic KL of the step smaller than δ; all common
+    implementations do so.
+
+    References
+    ----------
+    [TRPO App. C]
+
+    Examples
+    --------
+    >>> step_length([3.0, 4.0], [3.0, 4.0], 0.5)
+    0.2
+    """
+    x, Hx = bind_shapes("step_length", {}, direction=(direction, "P"), product=(product, "P"))
+    max_kl = scalar("step_length", "max_kl", max_kl, above=0)
+    curvature = float(x @ Hx)
+    if curvature <= 0:
+        raise ValueError(f"step_length: directionᵀ·product is {curvature!r}, expected a positive curvature")
+    return float(np.sqrt(2 * max_kl / curvature))
+
+
+@finite_results
+def expected_improvement(gradient: Any, step: Any) -> float:
+    """Return the first-order change of the objective along a step, gᵀs.
+
+    Parameters
+    ----------
+    gradient : (P,) array
+        g.
+    step : (P,) array
+        s = θ' − θ.
+
+    Returns
+    -------
+    float
+        Return units.
+
+    Raises
+    ------
+    ValueError
+        If the shapes disagree.
+
+    References
+    ----------
+    [TRPO App. C]
+
+    Examples
+    --------
+    >>> expected_improvement([1.0, 2.0], [0.5, 0.25])
+    1.0
+    """
+    g, s = bind_shapes("expected_improvement", {}, gradient=(gradient, "P"), step=(step, "P"))
+    return float(g @ s)
+
+
+@finite_results
+def natural_gradient_step(
+    policy: Policy,
+    theta: Any,
+    x: Any,
+    gradient: Any,
+    *,
+    damping: float,
+    max_kl: float,
+    step_damping: bool = True,
+    method: str = "rows",
+    iterations: int | None = None,
+    weights: Any = None,
+) -> tuple[Array, NaturalGradientStep]:
+    """Step along the natural gradient to the edge of the quadratic trust region.
+
+    ::
+
+        x = (F + λI)⁻¹g          s = √(2δ / xᵀ(F + λI)x) x          θ' = θ + s
+
+    s maximises gᵀs subject to ½sᵀ(F + λI)s ≤ δ; the multiplier of the constraint is λ* = 1/β, and penalising with λ*
+    instead of constraining gives the same s: the duality gap is zero.
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    theta : (P,) array
+        Parameters θ.
+    x : (B, D) array
+        Observations.
+    gradient : (P,) array
+        g, the gradient of an objective to be maximised.
+    damping : float
+        λ ≥ 0, as `natural_gradient` has it.
+    max_kl : float
+        δ > 0, nats.
+    step_damping : bool
+        Whether the step length is measured with F + λI (all common implementations) or with F.
+    method : str
+        As in `natural_gradient`.
+    iterations : int, optional
+        As in `natural_gradient`.
+    weights : (B,) array, optional
+        Weights of the rows.
+
+    Returns
+    -------
+    theta : (P,) array
+        θ'; θ itself if the gradient is zero or the curvature is not positive.
+    info : NaturalGradientStep
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, δ ≤ 0, or the damping does not go with the method.
+
+    References
+    ----------
+    [TRPO (17)], [K01]
+    """
+    name = "natural_gradient_step"
+    theta, g = bind_shapes(name, policy.sizes, theta=(theta, "P"), gradient=(gradient, "P"))
+    max_kl = scalar(name, "max_kl", max_kl, above=0)
+    direction = natural_gradient(
+        policy, theta, x, g, damping=damping, method=method, iterations=iterations, weights=weights
+    ).direction
+    H = fisher_operator(policy, theta, x, damping=damping if step_damping else 0.0, weights=weights)
+    Hx = H.matvec(direction)
+    if not g.any() or direction @ Hx <= 0:
+        ending = Ending.NON_POSITIVE_CURVATURE if g.any() else Ending.ZERO_GRADIENT
+        return theta.copy(), NaturalGradientStep(np.zeros_like(theta), direction, 0.0, 0.0, 0.0, 0.0, 0.0, ending)
+
+    beta = step_length(direction, Hx, max_kl)
+    s = beta * direction
+    return theta + s, NaturalGradientStep(
+        step=s,
+        direction=direction,
+        step_length=beta,
+        multiplier=1 / beta,
+        expected_improvement=expected_improvement(g, s),
+        quadratic_kl=float(0.5 * beta**2 * (direction @ Hx)),
+        kkt_residual=float(np.linalg.norm(g - Hx) / np.linalg.norm(g)),
+        ending=Ending.ACCEPTED,
+    )

@@ -1,0 +1,247 @@
+"""TRPO: the natural-gradient step by conjugate gradients, then a line search on the exact L and KL [TRPO App. C]."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from refpg import surrogate
+from refpg.geometry import DIRECTIONS, fisher_operator, mean_kl
+from refpg.notation import (
+    Array,
+    Unrepresentable,
+    bind_shapes,
+    choice,
+    count,
+    finite_results,
+    row_weights,
+    scalar,
+)
+from refpg.policy import Batch, Policy, log_ratio
+from refpg.solvers import CGResult, backtracking, conjugate_gradient
+from refpg.updates.ending import Ending
+from refpg.updates.natural import expected_improvement, step_length, surrogate_gradient
+
+ACCEPTANCE = ("improves_and_kl", "improves_and_kl_strict", "improves_and_1.5_kl")
+
+
+class Trial(NamedTuple):
+    """One candidate of a line search: its ``scale``, ``improvement`` of the surrogate and mean ``kl``.
+
+    Where one of them overflows the candidate is rejected, with improvement NaN and KL ∞.
+    """
+
+    scale: float
+    improvement: float
+    kl: float
+
+
+class LineSearch(NamedTuple):
+    """What a line search did.
+
+    Fields: ``accepted`` the index j of the candidate taken, −1 if none; ``ending``; ``trials`` in order.
+    """
+
+    accepted: int
+    ending: Ending
+    trials: tuple[Trial, ...]
+
+
+class TRPOStep(NamedTuple):
+    """What a TRPO update did.
+
+    Fields: ``accepted`` index of the candidate taken, −1 if none; ``ending``; ``full_step`` (P,), before the line
+    search; ``step_length`` β; ``gradient`` (P,); ``expected_improvement`` gᵀs of the full step; ``cg``;
+    ``trials`` of the line search.
+    """
+
+    accepted: int
+    ending: Ending
+    full_step: Array
+    step_length: float
+    gradient: Array
+    expected_improvement: float
+    cg: CGResult
+    trials: tuple[Trial, ...]
+
+
+@finite_results
+def trust_region_line_search(
+    policy: Policy,
+    theta: Any,
+    batch: Batch,
+    full_step: Any,
+    *,
+    max_kl: float,
+    backtrack: float = 0.5,
+    max_backtracks: int = 10,
+    accept: str = "improves_and_kl",
+    direction: str = "old_new",
+) -> tuple[Array, LineSearch]:
+    """Shrink a step until the exact surrogate improves and the exact mean KL is inside the trust region.
+
+    ::
+
+        θ_j = θ + b^j s,   j = 0, 1, ...          L(θ_j) − L(θ) = Σ_b w_b Â_b expm1(log r_b(θ_j))
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    theta : (P,) array
+        Parameters θ = θ_old.
+    batch : Batch
+        The samples; ``old_log_prob`` is not used, since θ is θ_old.
+    full_step : (P,) array
+        s.
+    max_kl : float
+        δ > 0, nats.
+    backtrack : float
+        b in (0, 1).
+    max_backtracks : int
+        Number of candidates tried, ≥ 1.
+    accept : {"improves_and_kl", "improves_and_kl_strict", "improves_and_1.5_kl"}
+        Improvement > 0 and KL ≤ δ [TRPO App. C]; > 0 and < δ; ≥ 0 and ≤ 1.5 δ.
+    direction : {"old_new", "new_old"}
+        Direction of the mean KL.
+
+    Returns
+    -------
+    theta : (P,) array
+        The first candidate accepted; θ itself if none is.
+    info : LineSearch
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, δ ≤ 0, b outside (0, 1) or a name is unknown.
+
+    References
+    ----------
+    [TRPO App. C]
+    """
+    name = "trust_region_line_search"
+    theta, s = bind_shapes(name, policy.sizes, theta=(theta, "P"), full_step=(full_step, "P"))
+    (advantages,) = bind_shapes(name, {}, advantages=(batch.advantages, "B"))
+    w = row_weights(name, batch.weights, advantages)
+    max_kl = scalar(name, "max_kl", max_kl, above=0)
+    choice(name, "accept", accept, ACCEPTANCE)
+    choice(name, "direction", direction, DIRECTIONS)
+
+    def trial(scale: float) -> tuple[bool, Trial]:
+        candidate = theta + scale * s
+        try:
+            kl = float(mean_kl(policy, theta, candidate, batch.observations, weights=w, direction=direction))
+            log_r = log_ratio(policy, theta, candidate, batch.observations, batch.actions)
+            improvement = float(surrogate.surrogate_improvement(log_r, advantages, weights=w))
+        except Unrepresentable:
+            # So far outside any trust region that its KL or a ratio overflows: a rejected candidate like others.
+            return False, Trial(scale, np.nan, np.inf)
+        if accept == "improves_and_1.5_kl":
+            accepted = improvement >= 0 and kl <= 1.5 * max_kl
+        elif accept == "improves_and_kl_strict":
+            accepted = improvement > 0 and kl < max_kl
+        else:
+            accepted = improvement > 0 and kl <= max_kl
+        return accepted, Trial(scale, improvement, kl)
+
+    search = backtracking(trial, backtrack=backtrack, max_backtracks=max_backtracks)
+    if search.accepted >= 0:
+        ending = Ending.ACCEPTED
+    elif any(candidate.improvement > 0 for candidate in search.tried):
+        ending = Ending.KL_EXCEEDED
+    else:
+        ending = Ending.NO_IMPROVEMENT
+    return theta + search.scale * s, LineSearch(search.accepted, ending, search.tried)
+
+
+@finite_results
+def trpo_step(
+    policy: Policy,
+    theta: Any,
+    batch: Batch,
+    *,
+    max_kl: float,
+    damping: float,
+    iterations: int = 10,
+    backtrack: float = 0.5,
+    max_backtracks: int = 10,
+    accept: str = "improves_and_kl",
+    direction: str = "old_new",
+    step_damping: bool = True,
+) -> tuple[Array, TRPOStep]:
+    """Make one update of trust-region policy optimisation.
+
+    ::
+
+        g = ∇L(θ)                                    surrogate gradient
+        x ≈ (F + λI)⁻¹ g                             ``iterations`` steps of conjugate gradients
+        s = √(2δ / xᵀ(F + λI)x) x                    the edge of the quadratic trust region
+        θ' = θ + b^j s                               the first j that improves L with mean KL ≤ δ
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    theta : (P,) array
+        Parameters θ = θ_old.
+    batch : Batch
+        The samples; ``old_log_prob`` is not used, since θ is θ_old.
+    max_kl : float
+        δ > 0, nats; 0.01 in the paper's experiments.
+    damping : float
+        λ ≥ 0.
+    iterations : int
+        Of conjugate gradients; k = 10 in the paper.
+    backtrack, max_backtracks, accept, direction
+        As in `trust_region_line_search`.
+    step_damping : bool
+        As in `natural_gradient_step`.
+
+    Returns
+    -------
+    theta : (P,) array
+        θ', or θ itself if the update could not improve.
+    info : TRPOStep
+        With ``ending`` and ``accepted``.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, an action is impossible, δ ≤ 0, λ < 0 or a name is unknown.
+
+    Notes
+    -----
+    Convention: KL old ‖ new, summed over action dimensions; the true mean over all rows for F; x₀ = 0 and no early
+    stop of conjugate gradients, other than at an exactly zero residual; damping also in the step length.
+
+    References
+    ----------
+    [TRPO App. C], [TRPO (17)]
+    """
+    name = "trpo_step"
+    (theta,) = bind_shapes(name, policy.sizes, theta=(theta, "P"))
+    max_kl = scalar(name, "max_kl", max_kl, above=0)
+    damping = scalar(name, "damping", damping, least=0)
+    g = surrogate_gradient(policy, theta, batch)
+    H = fisher_operator(policy, theta, batch.observations, damping=damping, weights=batch.weights)
+    cg = conjugate_gradient(H.matvec, g, iterations=count(name, "iterations", iterations))
+    measure = H if step_damping else fisher_operator(policy, theta, batch.observations, weights=batch.weights)
+    Hx = measure.matvec(cg.x)
+    if not g.any() or cg.x @ Hx <= 0:
+        ending = Ending.NON_POSITIVE_CURVATURE if g.any() else Ending.ZERO_GRADIENT
+        return theta.copy(), TRPOStep(-1, ending, np.zeros_like(theta), 0.0, g, 0.0, cg, ())
+
+    beta = step_length(cg.x, Hx, max_kl)
+    s = beta * cg.x
+    new, search = trust_region_line_search(
+        policy,
+        theta,
+        batch,
+        s,
+        max_kl=max_kl,
+        backtrack=backtrack,
+        max_backtracks=max_backtracks,
+        accept=accept,
+        direction=direction,
+    )
+    return new, TRPOStep(search.accepted, search.ending, s, beta, g, expected_improvement(g, s), cg, search.trials)
