@@ -30,7 +30,7 @@ from refpg.solvers import backtracking, solve_minimum_norm
 from refpg.updates.ending import Ending, MMEnding
 from refpg.updates.natural import surrogate_gradient
 
-RIDGE = 1.0  # × the metric's mean eigenvalue: coordinates in which nothing is far; no part of the problem
+RIDGE = 2.0**-6  # × the mean eigenvalue of F: coordinates in which nothing is far; no part of the problem
 INSIDE = 1e-9  # relative excess of the KL that SciPy's accuracy may leave
 ACCURACY = 1e-12  # relative change of the objective at which SciPy is content
 

@@ -91,6 +91,15 @@ def test_honest_variants_obey_every_law(name, dtype):
     assert broken == []
 
 
+def test_scipys_conjugate_gradients_without_a_tolerance_run_into_zero_over_zero():
+    """The one law an honest variant breaks is about the mistake it makes, `cg-breakdown`: asked on, it divides 0 by 0."""
+    implementation = honest("SciPy", "float64", {})
+    concerned = [law for law in LAWS.values() if "conjugate_gradient" in law.ops and law.variants == ("",)]
+    broken = [law.name for law in concerned if check(implementation, law, max_examples=20, shrink=False)]
+    assert broken == ["cg_stops_where_it_has_arrived"]
+    assert "cg-breakdown" in LAWS["cg_stops_where_it_has_arrived"].kills
+
+
 def honest(name, dtype, conventions):
     functions = VARIANTS[name].make(DEFAULTS | conventions)
     return Answers.of(functions | {"dtype": dtype, "conventions": conventions})
