@@ -216,6 +216,34 @@ def test_a_gradient_along_the_cost_leaves_the_edge_free(sign):
         assert (found.step.tolist(), found.ending) == ([-1.0, 0.0], CostEnding.COST_INACTIVE)
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_gradients_along_the_cost_up_to_rounding(size):
+    """g = b/3: what is left of g along the edge is rounding, and points anywhere."""
+    for seed in range(40):
+        H, _, b, c, delta = costly(seed, size, 0.1 + 0.02 * (seed % 40))
+        found = updates.cost_constrained_dual(H, b / 3, b, c, delta)
+        assert found.cost == pytest.approx(0, abs=SOLVED * (abs(c) + np.abs(b) @ np.abs(found.step)))
+        assert found.quadratic_kl <= delta
+        assert found.cost_multiplier == pytest.approx(1 / 3, rel=SOLVED)
+        assert found.value == pytest.approx(-c / 3, rel=SOLVED)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_plane_that_touches_the_trust_region(size):
+    """All of the region is allowed, or one point of it: rounding decides which words are used, never the step."""
+    for seed in range(40):
+        H, g, b, c, delta = costly(seed, size, -1.0)
+        for edge in (c, np.nextafter(c, 0), np.nextafter(c, -np.inf)):
+            found = updates.cost_constrained_dual(H, b, b, edge, delta)
+            assert found.ending in (CostEnding.COST_INACTIVE, CostEnding.COST_BINDS)
+            # A rounding of c by U moves the point of contact by √U.
+            assert found.value == pytest.approx(-c, rel=1e-7)
+            assert found.quadratic_kl == pytest.approx(delta, rel=1e-7)
+            recovered = updates.cost_constrained_dual(H, g, b, -edge, delta)
+            assert recovered.ending in (CostEnding.RECOVERY, CostEnding.COST_BINDS)
+            assert recovered.cost == pytest.approx(0, abs=1e-7 * abs(c))
+
+
 # ── the exact trust region beside the quadratic one ───────────────────────────────────────────────
 
 

@@ -156,6 +156,18 @@ def test_ties_do_not_move_and_saturated_rows_keep_a_finite_kl():
     assert kl[2] < 1
 
 
+def test_equal_advantages_are_equal_whatever_the_rounding_of_their_mean():
+    """Σ p d of a constant d is not always d in floating point; a policy at its corner must not move for that."""
+    generator = np.random.default_rng(0)
+    for p in generator.dirichlet(np.ones(5), size=50):
+        row = np.append(p / p.sum(), 0.0)
+        row /= row.sum()
+        _, info = updates.mm_step([row], [[-0.1] * 5 + [0.2]], [1.0], 0.31)
+        assert (info.ending, info.max_kl) == (MMEnding.AT_MAXIMUM, 0.0)
+        _, info = updates.mm_step([row], [[-0.1] * 5 + [0.2]], [1.0], 0.15)
+        assert info.max_kl == pytest.approx(np.log(2), rel=ROOT)
+
+
 def test_greedy_is_the_limit_of_the_ball():
     p, A, _ = table(11, 4, 1.0, 0.4)
     np.testing.assert_allclose(updates.greedy_step(p, A), updates.kl_ball_step(p, A, 200.0)[0], rtol=0, atol=1e-30)

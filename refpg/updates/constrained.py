@@ -103,14 +103,14 @@ def cost_constrained_dual(
     c = scalar(name, "cost", cost)
     delta = scalar(name, "max_kl", max_kl, above=0)
     free = trust_region_dual(H, g, delta)
-    if c + b @ free.step <= 0:
+    y = solve_cholesky(H, b, 0.0)
+    S = float(b @ y)
+    out_of_reach = c * c >= 2 * delta * S
+    if c + b @ free.step <= 0 or (out_of_reach and c < 0):
         return _solution(H, g, b, c, delta, free.step, free.multiplier, 0.0, CostEnding.COST_INACTIVE)
     if not b.any():
         return _recovery(H, g, b, c, np.zeros_like(g), CostEnding.INFEASIBLE)
-
-    y = solve_cholesky(H, b, 0.0)
-    S = float(b @ y)
-    if c > 0 and c * c >= 2 * delta * S:
+    if out_of_reach:
         return _recovery(H, g, b, c, -np.sqrt(2 * delta / S) * y, CostEnding.RECOVERY)
     r = float(g @ y)
     x = solve_cholesky(H, g - r / S * b, 0.0)

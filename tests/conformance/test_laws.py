@@ -92,7 +92,7 @@ def test_honest_variants_obey_every_law(name, dtype):
 
 
 def test_scipys_conjugate_gradients_without_a_tolerance_run_into_zero_over_zero():
-    """The one law an honest variant breaks is about the mistake it makes, `cg-breakdown`: asked on, it divides 0 by 0."""
+    """The one law an honest variant breaks is about its mistake, `cg-breakdown`: asked on, it divides 0 by 0."""
     implementation = honest("SciPy", "float64", {})
     concerned = [law for law in LAWS.values() if "conjugate_gradient" in law.ops and law.variants == ("",)]
     broken = [law.name for law in concerned if check(implementation, law, max_examples=20, shrink=False)]
