@@ -80,8 +80,8 @@ def cost_constrained_dual(
 
     Notes
     -----
-    Convention: the trust region is ½sᵀHs ≤ δ.  Where g has no part along the edge (x = 0 up to rounding) every step on
-    the edge is as good, λ = 0, and the shortest one is taken.
+    Convention: the trust region is ½sᵀHs ≤ δ.  Where g has no part along the edge, every step on the edge is as good:
+    λ = 0 and the shortest one is taken, or λ is what rounding left of g and the step has what rounding chose.
 
     References
     ----------
