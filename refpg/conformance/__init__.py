@@ -26,6 +26,8 @@
     mutants/        the code that makes each known mistake
     selfcheck/      the judge judged: mutants, honest variants, odd adapters, flawed comparisons
     peers/          adapters of real libraries
+    laws/           relations that answers must obey on all inputs
+    strategies      inputs for them, drawn by hypothesis
 
 From Python::
 

@@ -572,6 +572,46 @@ def test_running_errors_bound_what_float32_does(name):
     assert largest > (0.0005 if name == "solve" else 0.1), "a bound that far away bounds nothing"
 
 
+A, B = Rounded([2.0, -4.0], [1.0, 3.0]), Rounded([8.0, 1.0], [5.0, 7.0])
+RULES = {
+    "sum of two": (A + B, [1 + 5 + 10, 3 + 7 + 3]),
+    "difference": (A - B, [1 + 5 + 6, 3 + 7 + 5]),
+    "product": (A * B, [2 * 5 + 8 * 1 + 16, 4 * 7 + 1 * 3 + 4]),
+    "quotient": (A / B, [(1 + 0.25 * 5) / 8 + 0.25, (3 + 4 * 7) / 1 + 4]),
+    "sum of entries": (A.sum(), 1 + 3 + 1 * (2 + 4)),
+    "mean of entries": (A.mean(), (1 + 3 + 6) / 2 + 1),
+    "inner product": (A @ B, (2 * 5 + 4 * 7) + (1 * 8 + 3 * 1) + 2 * (16 + 4)),
+    "minimum": (minimum(A, B), [1, 3]),
+    "maximum": (maximum(A, B), [5, 7]),
+    "square root": (sqrt(Rounded(4.0, 2.0)), 2 / (2 * 2) + 2),
+    "exponential": (exp(Rounded(0.0, 3.0)), 3 + 2),
+    "logarithm": (log(Rounded(1.0, 3.0)), 3),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_errors_are_carried_by_the_rules(rule):
+    """|δ(ab)| ≤ |a| δb + |b| δa + |ab|, and so on: what is given, its slope, and one rounding of the result."""
+    found, error = RULES[rule]
+    assert found.error.tolist() == error
+
+
+def test_errors_are_in_units_of_float64_in_any_dtype():
+    inputs = {"old_log_prob": np.array([0.0, -1.0]), "new_log_prob": np.array([0.5, 0.25])}
+    wide, narrow = (Answers.of(None, dtype=dtype)("ratio", **inputs) for dtype in ("float64", "float32"))
+    np.testing.assert_array_equal(narrow.error, wide.error * 2**29)
+    inexact = Rounded(inputs["new_log_prob"] + 2.0**-40)
+    cast = Answers.of(None, dtype="float32")("ratio", old_log_prob=inputs["old_log_prob"], new_log_prob=inexact)
+    assert (cast.error > narrow.error).all()  # a number that float32 does not have is rounded on its way in
+
+
+def test_no_entry_is_held_to_less_than_the_floor_of_the_vectors_policy():
+    f = Answers.of(None)
+    fisher = f("fisher_diagonal_gaussian", mean=np.zeros((1, 2)), log_std=np.array([[0.5, -1.0]]))
+    assert fisher.value[0, 0, 1] == 0.0
+    assert fisher.error[0, 0, 1] == 0.3 * fisher.error.max()
+
+
 def test_what_rounding_could_turn_over_has_no_bound():
     x = Rounded([1.0, 1.0], [0.0, 2.0])
     chosen = choose(x, [2.0, 1.0 + 2.0**-30], 10.0, 20.0)
