@@ -1,18 +1,22 @@
 """refpg: the mathematics of natural policy gradient, TRPO and PPO, in the order of the argument.
 
-    notation        symbol ↔ name ↔ shape; the one validator of arguments
-    mdp             finite MDPs, exact: V, Q, A, visitation, η, performance difference, policy gradient
-    distributions   what φ means: log π, entropy, KL, score, Fisher matrix of φ, per family
-    network         θ, x → φ: a multilayer perceptron, its derivatives by hand
-    policy          π_θ(a|s) = family ∘ network: log-probability, its gradient, sampling
-    geometry        mean KL, its gradient and Hessian; the Fisher matrix in all its forms
-    surrogate       ratio, L, clipped and KL-penalised objectives, value and entropy terms
-    bounds          total variation, KL of tables; the lower bounds of η, the article's M among them
-    estimation      from samples: returns, TD errors, GAE, normalisation, importance sampling, KL estimators
-    solvers         conjugate gradients beside direct, dual and minimum-norm forms; line search
-    updates         a new policy: natural gradient, TRPO, PPO, duality of trust region and penalty, the exact MM step
-    training        the loops: minorize–maximize, NPG, TRPO, PPO, mirror descent, exact on finite MDPs
-    conformance     the judge: vectors, adapters, verdicts, diagnosis
+    notation          symbol ↔ name ↔ shape; the one validator of arguments
+    rows              sums over rows: fixed parts in a fixed order, by any executor; batches larger than memory
+    mdp               finite MDPs, exact: V, Q, A, visitation, η, performance difference, policy gradient
+    distributions     what φ means: log π, entropy, KL, score, Fisher matrix of φ, per family
+    linear_quadratic  linear systems with quadratic cost and Gaussian policies: the continuous twin of mdp, exact
+    network           θ, x → φ: a multilayer perceptron, its derivatives by hand
+    policy            π_θ(a|s) = family ∘ network: log-probability, its gradient, sampling
+    geometry          mean KL, its gradient and Hessian; the Fisher matrix in all its forms
+    surrogate         ratio, L, clipped and KL-penalised objectives, value and entropy terms
+    bounds            total variation, KL of tables; the lower bounds of η, the article's M among them
+    estimation        from samples: returns, GAE, normalisation, importance sampling, KL; their exact bias and variance
+    solvers           conjugate gradients beside direct, dual and minimum-norm forms; line search
+    updates           a new policy: natural gradient, TRPO, PPO, duality of trust region and penalty, the exact MM step
+    rollout           trajectories of MDPs, linear–quadratic problems and Gymnasium environments, and their batches
+    training          the loops: minorize–maximize, NPG, TRPO, PPO, mirror descent, exact on finite MDPs
+    plots             the article's figures from exact numbers, drawn by matplotlib
+    conformance       the judge: vectors, adapters, verdicts, diagnosis
 
 Each chapter imports only chapters above it.  They load on first use::
 
@@ -27,8 +31,10 @@ __version__ = "2026.1.0"
 
 CHAPTERS = (
     "notation",
+    "rows",
     "mdp",
     "distributions",
+    "linear_quadratic",
     "network",
     "policy",
     "geometry",
@@ -37,7 +43,9 @@ CHAPTERS = (
     "estimation",
     "solvers",
     "updates",
+    "rollout",
     "training",
+    "plots",
     "conformance",
 )
 

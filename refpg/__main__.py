@@ -1,11 +1,10 @@
-"""The command line: ``refpg check``, ``replay``, ``ops``, ``show``, ``explain``, ``vectors``."""
+"""The command line: ``refpg check``, ``replay``, ``ops``, ``show``, ``explain``, ``plot``, ``vectors``."""
 
 import argparse
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,12 +15,13 @@ from refpg.conformance.export import FORMS, export
 from refpg.conformance.ops import OPS, PROFILES, Op, contract
 from refpg.conformance.replay import replay, replayed
 from refpg.conformance.run import CONFORM, HARNESS, MISMATCH, USAGE, check, ops_of
-from refpg.conformance.tolerance import tolerances
+from refpg.conformance.snippets import LANGUAGES, snippet
 from refpg.conformance.vectors import RELEASE, Case, VectorError, Vectors, load
+from refpg.conformance.waivers import read_waivers
 from refpg.conformance.worker import TIMEOUT, Command
 
 _PROFILE_HELP = f"{', '.join(PROFILES)}; repeatable"
-_EXIT_CODES = """exit codes: 0 all executed cases conform · 1 a mismatch · 2 usage or an unknown name ·
+_EXIT_CODES = """exit codes: 0 all executed cases conform · 1 a mismatch · 2 usage, an unknown name or a stale waiver ·
             3 an error of the harness (a crash, an invalid answer, damaged vectors) · 4 nothing was executed"""
 
 
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--vectors", default=RELEASE, metavar="REL", help=f"the release; default: {RELEASE}")
     _process_options(command)
     command.add_argument("--jobs", type=int, default=1, metavar="N", help="judge by N processes, with the same result")
+    _waive_option(command)
     _report_options(command, report.FORMS)
     command.set_defaults(run=_check)
 
@@ -109,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("record", type=Path, metavar="RUN.jsonl", help="what check --out wrote")
+    _waive_option(command)
     _report_options(command, [form for form in report.FORMS if form != "out"])
     command.set_defaults(run=_replay)
 
@@ -151,16 +153,26 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("show", help="print a case, ready to be reproduced")
     command.add_argument("case", metavar="CASE", help="its id, e.g. gae/…")
-    command.add_argument("--as", dest="form", choices=("json", "python"), default="python", help="default: python")
+    command.add_argument("--as", dest="form", choices=LANGUAGES, default="python", help="default: python")
     command.set_defaults(run=_show)
 
     command = commands.add_parser("explain", help="say what a known bug is, or what a case is for")
     command.add_argument("name", metavar="BUG|CASE")
     command.set_defaults(run=_explain)
 
+    command = commands.add_parser("plot", help="draw a figure of the theory from exact numbers, or list them")
+    command.add_argument("name", nargs="?", metavar="NAME|all", help="which; the list of them unless given")
+    command.add_argument("--out", type=Path, metavar="FILE", help=".svg, .png or .pdf; a folder for all")
+    command.add_argument("--seed", type=int, metavar="N", help="of what is drawn at random; default: 0")
+    command.set_defaults(run=_plot)
+
     command = commands.add_parser("vectors", help="list, verify, compare or export the certified vectors")
     _vectors_parser(command.add_subparsers(metavar="list|verify|diff|export", required=True))
     return parser
+
+
+def _waive_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--waive", type=Path, metavar="FILE", help="known failures, excused for a time, as JSON")
 
 
 def _report_options(command: argparse.ArgumentParser, forms: Iterable[str]) -> None:
@@ -218,6 +230,7 @@ def _check(arguments: argparse.Namespace) -> int:
         timeout=arguments.timeout,
         in_process=arguments.in_process,
         jobs=arguments.jobs,
+        waivers=read_waivers(arguments.waive) if arguments.waive is not None else None,
         release=arguments.vectors,
         progress=_progress if sys.stderr.isatty() else None,
     )
@@ -228,7 +241,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    again = replay(arguments.record)
+    again = replay(arguments.record, waivers=read_waivers(arguments.waive) if arguments.waive is not None else None)
     paths = report.destinations(vars(arguments), again.run.only)
     for line in (*report.terminal(again.run), *replayed(again)):
         print(line)
@@ -314,11 +327,8 @@ def _conventions(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     case = _case(arguments.case)
-    if arguments.form == "json":
-        print(json.dumps(_plain_case(case), ensure_ascii=False, indent=1))
-    else:
-        print(_script(case))
-    return 0
+    print(snippet(case, load(ops=[case.op]), arguments.form))
+    return CONFORM
 
 
 def _case(name: str) -> Case:
@@ -332,96 +342,6 @@ def _case(name: str) -> Case:
         known = f"; {op} has {', '.join(ids)}" if ids else f"; this release has no case of {op}"
         raise UsageError(f"there is no case {name!r}{nearest(name, ids)}{known}")
     return case
-
-
-def _plain(value: Any) -> Any:
-    """Return arrays and read-only mappings as lists and dicts."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(inner) for inner in value]
-    return value
-
-
-def _plain_case(case: Case) -> dict[str, Any]:
-    return {
-        "id": case.id,
-        "rev": case.rev,
-        "op": case.op,
-        "title": case.title,
-        "purpose": case.purpose,
-        "stability": case.stability,
-        "reference": case.reference,
-        "dims": _plain(case.dims),
-        "inputs": _plain(case.inputs),
-        "expected": [
-            {
-                "conventions": _plain(entry.conventions),
-                "outputs": {
-                    path: {"value": leaf.value.tolist(), "radius": leaf.radius, "R": leaf.amplification.tolist()}
-                    for path, leaf in entry.outputs.items()
-                },
-            }
-            for entry in case.expected
-        ],
-        "wrong": [
-            {"bug": wrong.bug, "conventions": _plain(wrong.conventions), "outputs": _plain(wrong.outputs)}
-            for wrong in case.wrong
-        ],
-        "resolves": list(case.resolves),
-        "provenance": _plain(case.provenance),
-    }
-
-
-def _literal(value: Any, indent: int) -> str:
-    """Return a Python expression for inputs; arrays of rows one row a line."""
-    pad = " " * (indent + 4)
-    if isinstance(value, np.ndarray):
-        rows = value.tolist()
-        if value.ndim > 1:
-            rows_text = "".join(f"{pad}{row},\n" for row in rows)
-            return f"np.array([\n{rows_text}{' ' * indent}])"
-        return f"np.array({rows})"
-    if isinstance(value, Mapping):
-        items = "".join(f"{pad}{key!r}: {_literal(inner, indent + 4)},\n" for key, inner in value.items())
-        return f"{{\n{items}{' ' * indent}}}"
-    if isinstance(value, tuple):
-        items = "".join(f"{pad}{_literal(inner, indent + 4)},\n" for inner in value)
-        return f"[\n{items}{' ' * indent}]"
-    return repr(value)
-
-
-def _script(case: Case) -> str:
-    vectors = load(ops=[case.op])
-    lines = [
-        f"# {case.id}, revision {case.rev}: {case.title}",
-        f"# {case.purpose}",
-        f"# {case.reference}  dims {_plain(case.dims)}",
-        "import numpy as np",
-        "",
-        f"inputs = {_literal(case.inputs, 0)}",
-    ]
-    for entry in case.expected:
-        under = ", ".join(f"{axis} = {value}" for axis, value in entry.conventions.items()) or "the default conventions"
-        name = "certified" if entry is case.expected[0] else "another"
-        values = {path: leaf.value for path, leaf in entry.outputs.items()}
-        lines += ["", f"# Certified under {under}.", f"{name} = {_literal(values, 0)}"]
-    tolerance = tolerances(case.expected[0].outputs, "float64", vectors.policy)
-    largest = {path: f"{values.max():.2g}" for path, values in tolerance.items()}
-    defaults = {axis: vectors.axes[axis].default for axis in OPS[case.op].conventions}
-    lines += [
-        "",
-        f"# The largest tolerance in float64: {', '.join(f'{path} {value}' for path, value in largest.items())}",
-        "",
-        "from refpg.conformance.reference import answers",
-        "",
-        f"{case.op} = answers({defaults!r})[{case.op!r}]  # put your own function here",
-        f"print({case.op}(**inputs))",
-        "print(certified)",
-    ]
-    return "\n".join(lines)
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -463,6 +383,28 @@ def _explain_case(case: Case) -> None:
     print(f"  {'tells':<10}{', '.join(dict.fromkeys(wrong.bug for wrong in case.wrong)) or 'no known bug'}")
     for route in case.provenance["routes"]:
         print(f"  {'certified':<10}{route}")
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    figures, name = refpg.plots.FIGURES, arguments.name
+    if name is None:
+        for known, plate in figures.items():
+            print(f"{known:<14}{plate.title}")
+        return CONFORM
+    if name not in (*figures, "all"):
+        raise UsageError(f"there is no figure {name!r}{nearest(name, [*figures, 'all'])}")
+    names = tuple(figures) if name == "all" else (name,)
+    if arguments.seed is not None and arguments.seed < 0:
+        raise UsageError(f"plot {name}: --seed is {arguments.seed}, expected an integer >= 0")
+    if arguments.seed is not None and not any(figures[one].drawn for one in names):
+        raise UsageError(f"plot {name}: --seed is of no use, nothing of this figure is drawn at random")
+    try:
+        for one, path in refpg.plots.destinations(names, arguments.out, folder=name == "all").items():
+            refpg.plots.save(refpg.plots.figure(one, np.random.default_rng(arguments.seed or 0)), path)
+            print(f"wrote {path}")
+    except (ValueError, OSError, refpg.plots.MissingMatplotlib) as error:
+        raise UsageError(str(error)) from None
+    return CONFORM
 
 
 def _vectors_list(arguments: argparse.Namespace) -> int:

@@ -13,12 +13,16 @@ matters, and it is always named: old before new.  F is positive semi-definite, o
 one place, `fisher_vector_product`, and its operator.
 """
 
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from refpg.network import Linearization
+from refpg import network as networks
+from refpg.distributions import Family
+from refpg.network import Linearization, folded, unfolded
 from refpg.notation import (
     Array,
     bind_shapes,
@@ -29,14 +33,24 @@ from refpg.notation import (
     row_weights,
     scalar,
 )
-from refpg.policy import Policy, linearize, log_prob_jacobian, parameters_and_change
+from refpg.policy import Policy, linearize, log_prob_jacobian
+from refpg.rows import sum_over_parts
 
 DIRECTIONS = ("old_new", "new_old")
+_FORMED = 2**25
+_ROWS_PER_MATRIX = 4096
 
 
 @finite_results
 def mean_kl(
-    policy: Policy, theta_old: Any, theta: Any, x: Any, *, weights: Any = None, direction: str = "old_new"
+    policy: Policy,
+    theta_old: Any,
+    theta: Any,
+    x: Any,
+    *,
+    weights: Any = None,
+    direction: str = "old_new",
+    executor: Executor | None = None,
 ) -> Any:
     """Return the KL divergence between two policies, averaged over states.
 
@@ -60,6 +74,8 @@ def mean_kl(
         Weights of the rows, Σ w = 1; 1/B each unless given.
     direction : {"old_new", "new_old"}
         Which policy the expectation is under.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sum over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -90,19 +106,30 @@ def mean_kl(
     >>> bool(np.isclose(kl, 0.5 * np.log(4 / 3), rtol=1e-15))
     True
     """
-    choice("mean_kl", "direction", direction, DIRECTIONS)
-    phi, change = parameters_and_change("mean_kl", policy, theta_old, theta, x)
-    w = row_weights("mean_kl", weights, phi)
-    if direction == "old_new":
-        kl = policy.family.kl(phi, change)
-    else:
-        kl = policy.family.kl(phi + change, -change)
-    return expectation(kl, w)
+    theta_old, theta, x, w = _bind_pair("mean_kl", policy, theta_old, theta, x, weights, direction)
+    return sum_over_parts(partial(_mean_kl, theta_old, theta, direction), policy.parts(x, w), executor)
+
+
+def _mean_kl(theta_old: Array, theta: Array, direction: str, policy: Policy, x: Array, w: Array) -> Any:
+    phi, change = networks.forward_change(policy.network, theta_old, theta - theta_old, x)
+    return expectation(directed_kl(policy.family, phi, change, direction), w)
+
+
+def directed_kl(family: Family, phi: Array, change: Array, direction: str) -> Array:
+    """Return KL(φ_old ‖ φ_new) or KL(φ_new ‖ φ_old) of each row (B,), from φ_old and its exact change, unchecked."""
+    return family.kl(phi, change) if direction == "old_new" else family.kl(phi + change, -change)
 
 
 @finite_results
 def mean_kl_gradient(
-    policy: Policy, theta_old: Any, theta: Any, x: Any, *, weights: Any = None, direction: str = "old_new"
+    policy: Policy,
+    theta_old: Any,
+    theta: Any,
+    x: Any,
+    *,
+    weights: Any = None,
+    direction: str = "old_new",
+    executor: Executor | None = None,
 ) -> Array:
     """Return the gradient of the mean KL with respect to the new policy's parameters.
 
@@ -122,6 +149,8 @@ def mean_kl_gradient(
         Weights of the rows.
     direction : {"old_new", "new_old"}
         Which policy the expectation is under.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sum over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -137,17 +166,28 @@ def mean_kl_gradient(
     ----------
     [TRPO (12)]
     """
-    choice("mean_kl_gradient", "direction", direction, DIRECTIONS)
-    phi, change = parameters_and_change("mean_kl_gradient", policy, theta_old, theta, x)
-    w = row_weights("mean_kl_gradient", weights, phi)
+    theta_old, theta, x, w = _bind_pair("mean_kl_gradient", policy, theta_old, theta, x, weights, direction)
+    return sum_over_parts(partial(_mean_kl_gradient, theta_old, theta, direction), policy.parts(x, w), executor)
+
+
+def _mean_kl_gradient(theta_old: Array, theta: Array, direction: str, policy: Policy, x: Array, w: Array) -> Array:
+    phi, change = networks.forward_change(policy.network, theta_old, theta - theta_old, x)
     family = policy.family
     slope = family.kl_gradient if direction == "old_new" else family.reverse_kl_gradient
-    return linearize("mean_kl_gradient", policy, theta, x).vjp(w[:, None] * slope(phi, change))
+    return networks.linearize(policy.network, theta, x).vjp(w[:, None] * slope(phi, change))
 
 
 @finite_results
 def mean_kl_hessian_vector_product(
-    policy: Policy, theta_old: Any, theta: Any, x: Any, v: Any, *, weights: Any = None, direction: str = "old_new"
+    policy: Policy,
+    theta_old: Any,
+    theta: Any,
+    x: Any,
+    v: Any,
+    *,
+    weights: Any = None,
+    direction: str = "old_new",
+    executor: Executor | None = None,
 ) -> Array:
     """Multiply the Hessian of the mean KL at the *new* policy, wherever it is, by a vector.
 
@@ -172,6 +212,8 @@ def mean_kl_hessian_vector_product(
         Weights of the rows.
     direction : {"old_new", "new_old"}
         Which policy the expectation is under.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sum over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -188,17 +230,23 @@ def mean_kl_hessian_vector_product(
     [TRPO (57)]
     """
     name = "mean_kl_hessian_vector_product"
-    choice(name, "direction", direction, DIRECTIONS)
-    phi, change = parameters_and_change(name, policy, theta_old, theta, x)
+    theta_old, theta, x, w = _bind_pair(name, policy, theta_old, theta, x, weights, direction)
     (v,) = bind_shapes(name, policy.sizes, v=(v, "P"))
-    w = row_weights(name, weights, phi)[:, None]
+    return sum_over_parts(partial(_kl_hessian_product, theta_old, theta, v, direction), policy.parts(x, w), executor)
+
+
+def _kl_hessian_product(
+    theta_old: Array, theta: Array, v: Array, direction: str, policy: Policy, x: Array, w: Array
+) -> Array:
+    phi, change = networks.forward_change(policy.network, theta_old, theta - theta_old, x)
+    w = w[:, None]
     family = policy.family
     if direction == "old_new":
         slope, curvature = family.kl_gradient, family.kl_hessian_product
     else:
         slope, curvature = family.reverse_kl_gradient, family.reverse_kl_hessian_product
 
-    at = linearize(name, policy, theta, x)
+    at = networks.linearize(policy.network, theta, x)
     Jv = at.jvp(v)                                    # v → Jv        (P,) → (B, K)
     HJv = curvature(phi, change, Jv)                  # Jv → ∂²KL Jv  (B, K) → (B, K)
     gauss_newton = at.vjp(w * HJv)                    #               (B, K) → (P,)
@@ -208,7 +256,14 @@ def mean_kl_hessian_vector_product(
 
 @finite_results
 def fisher_vector_product(
-    policy: Policy, theta: Any, x: Any, v: Any, *, damping: float = 0.0, weights: Any = None
+    policy: Policy,
+    theta: Any,
+    x: Any,
+    v: Any,
+    *,
+    damping: float = 0.0,
+    weights: Any = None,
+    executor: Executor | None = None,
 ) -> Array:
     """Multiply the mean Fisher matrix by a vector, without forming the matrix.
 
@@ -233,6 +288,8 @@ def fisher_vector_product(
         λ ≥ 0.
     weights : (B,) array, optional
         Weights of the rows; 1/B each unless given.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sum over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -263,22 +320,30 @@ def fisher_vector_product(
     >>> fisher_vector_product(softmax_policy((1, 2)), np.zeros(4), np.zeros((1, 1)), v)
     array([ 0.  ,  0.  ,  0.25, -0.25])
     """
-    at = linearize("fisher_vector_product", policy, theta, x)
+    theta, x, w = _bind("fisher_vector_product", policy, theta, x, weights)
     (v,) = bind_shapes("fisher_vector_product", policy.sizes, v=(v, "P"))
     damping = scalar("fisher_vector_product", "damping", damping, least=0)
-    w = row_weights("fisher_vector_product", weights, at.phi)
-    return _fisher_product(policy, at, w, v, damping)
+    return sum_over_parts(partial(_fisher_product_at, theta, v), policy.parts(x, w), executor) + damping * v
 
 
-def _fisher_product(policy: Policy, at: Linearization, w: Array, v: Array, damping: float) -> Array:
+def _fisher_product_at(theta: Array, v: Array, policy: Policy, x: Array, w: Array) -> Array:
+    return _fisher_product(v, policy.family, networks.linearize(policy.network, theta, x), w)
+
+
+def _fisher_product(v: Array, family: Family, at: Linearization, w: Array) -> Array:
     Jv = at.jvp(v)                                    # v → Jv         (P,) → (B, K)
-    MJv = policy.family.fisher_product(at.phi, Jv)    # Jv → MJv       (B, K) → (B, K)
-    JtMJv = at.vjp(w[:, None] * MJv)                  # MJv → JᵀMJv    (B, K) → (P,)
-    return JtMJv + damping * v
+    MJv = family.fisher_product(at.phi, Jv)           # Jv → MJv       (B, K) → (B, K)
+    return at.vjp(w[:, None] * MJv)                   # MJv → JᵀMJv    (B, K) → (P,)
 
 
 def fisher_operator(
-    policy: Policy, theta: Any, x: Any, *, damping: float = 0.0, weights: Any = None
+    policy: Policy,
+    theta: Any,
+    x: Any,
+    *,
+    damping: float = 0.0,
+    weights: Any = None,
+    executor: Executor | None = None,
 ) -> LinearOperator:
     """Return F + λI as a SciPy operator that linearises the network once for all its products.
 
@@ -294,6 +359,9 @@ def fisher_operator(
         λ ≥ 0.
     weights : (B,) array, optional
         Weights of the rows.
+    executor : concurrent.futures.Executor, optional
+        Who computes the products; the result has the same bits for any.  Threads share the linearised network,
+        to processes it is sent with each product.
 
     Returns
     -------
@@ -310,15 +378,19 @@ def fisher_operator(
     ----------
     [TRPO App. C.1]
     """
-    at = linearize("fisher_operator", policy, theta, x)
+    theta, x, w = _bind("fisher_operator", policy, theta, x, weights)
     damping = scalar("fisher_operator", "damping", damping, least=0)
-    w = row_weights("fisher_operator", weights, at.phi)
+    parts = [
+        (part.family, networks.linearize(part.network, theta, part_x), part_w)
+        for part, part_x, part_w in policy.parts(x, w)
+    ]
     P = policy.network.num_parameters
 
     def product(v: Array) -> Array:
-        return _fisher_product(policy, at, w, np.reshape(v, P), damping)
+        v = np.reshape(v, P)
+        return sum_over_parts(partial(_fisher_product, v), parts, executor) + damping * v
 
-    return LinearOperator((P, P), matvec=product, rmatvec=product, dtype=at.phi.dtype)
+    return LinearOperator((P, P), matvec=product, rmatvec=product, dtype=parts[0][1].phi.dtype)
 
 
 @finite_results
@@ -363,13 +435,12 @@ def fisher_rows(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> A
     return (root_weights[:, None, None] * RJ).reshape(-1, policy.network.num_parameters)
 
 
-@finite_results
-def fisher_matrix(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> Array:
-    """Return the mean Fisher matrix of the policy's parameters, with the expectation over actions exact.
+def fisher_rows_operator(policy: Policy, theta: Any, x: Any, *, weights: Any = None) -> LinearOperator:
+    """Return the rows G of `fisher_rows` as a SciPy operator: products with G and Gᵀ, no array of P columns.
 
     ::
 
-        F = Σ_b w_b J_bᵀ M_b J_b = GᵀG = E_s E_a[∇log π ∇log πᵀ]
+        G v = √w R J v          Gᵀ u = Jᵀ Rᵀ √w u
 
     Parameters
     ----------
@@ -381,6 +452,63 @@ def fisher_matrix(policy: Policy, theta: Any, x: Any, *, weights: Any = None) ->
         Observations.
     weights : (B,) array, optional
         Weights of the rows.
+
+    Returns
+    -------
+    scipy.sparse.linalg.LinearOperator
+        Of shape (B·K, P), real.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees or the weights are not normalised.
+
+    References
+    ----------
+    [TRPO App. C.1]
+    """
+    at = linearize("fisher_rows_operator", policy, theta, x)
+    B, K = at.phi.shape
+    root_weights = np.sqrt(row_weights("fisher_rows_operator", weights, at.phi))[:, None, None]
+    every_unit_vector = np.broadcast_to(np.eye(K, dtype=at.phi.dtype), (B, K, K))
+    R = root_weights * policy.family.fisher_root_product(at.phi, every_unit_vector)
+
+    def product(v: Array) -> Array:
+        Jv = at.jvp(np.ravel(v))
+        return (R @ Jv[:, :, None]).ravel()
+
+    def transposed_product(u: Array) -> Array:
+        return at.vjp((np.reshape(u, (B, 1, K)) @ R)[:, 0])
+
+    shape = (B * K, policy.network.num_parameters)
+    return LinearOperator(shape, matvec=product, rmatvec=transposed_product, dtype=at.phi.dtype)
+
+
+@finite_results
+def fisher_matrix(
+    policy: Policy, theta: Any, x: Any, *, weights: Any = None, executor: Executor | None = None
+) -> Array:
+    """Return the mean Fisher matrix of the policy's parameters, with the expectation over actions exact.
+
+    ::
+
+        F = Σ_b w_b J_bᵀ M_b J_b = GᵀG = E_s E_a[∇log π ∇log πᵀ]
+
+    A small matrix is formed as GᵀG, the specification; a larger one, with the same value up to rounding, without J, as
+    `refpg.network.gauss_newton_matrix` explains: K times fewer operations.
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    theta : (P,) array
+        Parameters θ.
+    x : (B, D) array
+        Observations.
+    weights : (B,) array, optional
+        Weights of the rows.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sum over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -404,8 +532,37 @@ def fisher_matrix(policy: Policy, theta: Any, x: Any, *, weights: Any = None) ->
     array([[ 0.25, -0.25],
            [-0.25,  0.25]])
     """
-    G = fisher_rows(policy, theta, x, weights=weights)
-    return G.T @ G
+    theta, x, w = _bind("fisher_matrix", policy, theta, x, weights)
+    if len(x) * policy.network.num_outputs * policy.network.num_parameters**2 <= _FORMED:
+        G = fisher_rows(policy, theta, x, weights=w)
+        return G.T @ G
+    parts = policy.parts(x, w, length=_ROWS_PER_MATRIX)
+    return unfolded(policy.network, sum_over_parts(partial(_folded_fisher, theta), parts, executor, parts_per_task=1))
+
+
+def _folded_fisher(theta: Array, policy: Policy, x: Array, w: Array) -> Array:
+    at = networks.linearize(policy.network, theta, x)
+    root_weights = np.sqrt(w)[:, None, None]
+
+    def root_product(rows: slice, J: Array) -> Array:
+        return root_weights[rows] * policy.family.rows(rows).fisher_root_product(at.phi[rows], J)
+
+    return folded(at, root_product)
+
+
+def _bind(function: str, policy: Policy, theta: Any, x: Any, weights: Any) -> tuple[Array, Array, Array]:
+    """Check and return θ, the observations and the weights of the rows."""
+    theta, x = bind_shapes(function, policy.sizes, theta=(theta, "P"), x=(x, "B D"))
+    return theta, x, row_weights(function, weights, policy.check(function, theta, x))
+
+
+def _bind_pair(
+    function: str, policy: Policy, theta_old: Any, theta: Any, x: Any, weights: Any, direction: str
+) -> tuple[Array, Array, Array, Array]:
+    """Check and return θ_old, θ, the observations and the weights of the rows; and check the direction."""
+    choice(function, "direction", direction, DIRECTIONS)
+    (theta_old,) = bind_shapes(function, policy.sizes, theta_old=(theta_old, "P"))
+    return theta_old, *_bind(function, policy, theta, x, weights)
 
 
 @finite_results

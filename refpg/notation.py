@@ -34,10 +34,14 @@ dimensions), K distribution parameters per row, P policy parameters, M minibatch
     ρ_π         visitation         (S,)       discounted visits, Σ ρ = 1/(1 − γ)         [TRPO section 2]
     d_π         …_distribution     (S,)       (1 − γ)ρ_π, Σ d = 1                        [CPO section 3]
     C           penalty            ()         coefficient of the largest KL              [TRPO (9)]
+    A, B        state_matrix, …    (D, D) …   x' = Ax + Bu + w, linear–quadratic control
+    Q, R        state_cost, …      (D, D) …   r = −(xᵀQx + uᵀRu)
+    K, Σ        gain, covariance   (A, D) …   u ∼ N(−Kx, Σ)                              [Fazel]
+    P, c        value_matrix, …    (D, D) …   V(x) = −(xᵀPx + c)                         [Fazel]
+    G, E        action_curvature…  (A, A) …   A(x,u) = 2eᵀEx − eᵀGe + tr GΣ, e = u + Kx
+    X           visitation_moment  (D, D)     ∫ρ_π(dx) xxᵀ
 
-An expectation over states is a weighted sum over rows.  Sums over rows are reduced in one fixed order: a scalar by
-NumPy's pairwise summation over the rows, a (P,)-vector by matrix products over consecutive blocks of
-``ROWS_PER_BLOCK`` rows whose results are added in row order.
+An expectation over states is a weighted sum over rows, reduced in one fixed order: see `refpg.rows`.
 
 A docstring cites ``[TAG]``, ``[TAG (equation)]``, ``[TAG App. C]``, ``[TAG section 4]``, ``[TAG Alg. 1]``,
 ``[TAG Thm 1]``, ``[TAG Cor. 1]`` or ``[TAG Prop. 1]``; the tags are the keys of ``SOURCES``.
@@ -55,8 +59,6 @@ Array: TypeAlias = npt.NDArray[Any]
 _Arguments = ParamSpec("_Arguments")
 _Result = TypeVar("_Result")
 
-ROWS_PER_BLOCK = 2048
-
 SOURCES = {
     "TRPO": "Schulman, Levine, Moritz, Jordan, Abbeel: Trust Region Policy Optimization, 2015, arXiv 1502.05477",
     "PPO": "Schulman, Wolski, Dhariwal, Radford, Klimov: Proximal Policy Optimization Algorithms, 2017, "
@@ -73,6 +75,8 @@ SOURCES = {
     "Adam": "Kingma, Ba: Adam: A Method for Stochastic Optimization, 2015, arXiv 1412.6980",
     "Blog-KL": "Schulman: Approximating KL Divergence, 2020",
     "SAC": "Haarnoja et al.: Soft Actor-Critic Algorithms and Applications, 2018, arXiv 1812.05905",
+    "RLHF": "Ziegler et al.: Fine-Tuning Language Models from Human Preferences, 2019, arXiv 1909.08593",
+    "DAPO": "Yu et al.: DAPO: An Open-Source LLM Reinforcement Learning System at Scale, 2025, arXiv 2503.14476",
     "Dual-clip": "Ye et al.: Mastering Complex Control in MOBA Games with Deep Reinforcement Learning, 2020, "
     "arXiv 1912.09729",
     "Pearlmutter": "Pearlmutter: Fast Exact Multiplication by the Hessian, Neural Computation 6, 1994",
@@ -83,6 +87,11 @@ SOURCES = {
     "Research Society 46, 1995",
     "SB": "Sutton, Barto: Reinforcement Learning: An Introduction, second edition, 2018",
     "Saxe": "Saxe, McClelland, Ganguli: Exact Solutions to the Nonlinear Dynamics of Learning, 2014, arXiv 1312.6120",
+    "Fazel": "Fazel, Ge, Kakade, Mesbahi: Global Convergence of Policy Gradient Methods for the Linear Quadratic "
+    "Regulator, ICML 2018, arXiv 1801.05039",
+    "Hewer": "Hewer: An Iterative Technique for the Computation of the Steady State Gains for the Discrete Optimal "
+    "Regulator, IEEE Transactions on Automatic Control 16, 1971",
+    "Nota-Thomas": "Nota, Thomas: Is the Policy Gradient a Gradient?, 2020, arXiv 1906.07073",
     "Hui": "Hui: RL — The Math behind TRPO & PPO, 2018",
 }
 

@@ -9,6 +9,9 @@ Expectations over states are sums over rows of x with weights; expectations over
 function's name says ``sampled_`` or takes actions.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +20,7 @@ from refpg import network as networks
 from refpg.distributions import CATEGORICAL, DIAGONAL_GAUSSIAN, Family
 from refpg.network import Linearization, Network
 from refpg.notation import Array, bind_shapes, finite_results
+from refpg.rows import ROWS_PER_PART, row_parts, sum_over_parts
 
 
 class Policy(NamedTuple):
@@ -33,6 +37,17 @@ class Policy(NamedTuple):
     def sizes(self) -> dict[str, int]:
         """The lengths fixed by the policy, P and D, for `refpg.notation.bind_shapes`."""
         return {"P": self.network.num_parameters, "D": self.network.sizes[0]}
+
+    def check(self, function: str, theta: Array, x: Array) -> Array:
+        """Check that the network's outputs fit the family, and return zeros of the shape and dtype of φ."""
+        zeros = np.broadcast_to(np.zeros((), np.result_type(theta, x)), (len(x), self.network.num_outputs))
+        self.family.check(function, zeros)
+        return zeros
+
+    def parts(self, *arrays: Array, length: int = ROWS_PER_PART) -> Iterator[tuple[Any, ...]]:
+        """Yield the policy of some rows and those rows of each array, the parts of `refpg.rows.sum_over_parts`."""
+        for rows in row_parts(len(arrays[0]), length):
+            yield self._replace(family=self.family.rows(rows)), *(array[rows] for array in arrays)
 
 
 class Batch(NamedTuple):
@@ -200,7 +215,9 @@ def log_prob(policy: Policy, theta: Any, x: Any, action: Any) -> Array:
 
 
 @finite_results
-def log_prob_vjp(policy: Policy, theta: Any, x: Any, action: Any, cotangent: Any) -> Array:
+def log_prob_vjp(
+    policy: Policy, theta: Any, x: Any, action: Any, cotangent: Any, *, executor: Executor | None = None
+) -> Array:
     """Return a combination of the gradients of the log-probabilities.
 
     ::
@@ -222,6 +239,8 @@ def log_prob_vjp(policy: Policy, theta: Any, x: Any, action: Any, cotangent: Any
         One action per row.
     cotangent : (B,) array
         The coefficients c; weights of the rows are part of them.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sum over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -237,9 +256,16 @@ def log_prob_vjp(policy: Policy, theta: Any, x: Any, action: Any, cotangent: Any
     ----------
     [TRPO (14)], [PPO (1)]
     """
-    at = linearize("log_prob_vjp", policy, theta, x)
-    action = policy.family.check_action("log_prob_vjp", at.phi, action)
-    (c,) = bind_shapes("log_prob_vjp", {"B": len(at.phi)}, cotangent=(cotangent, "B"))
+    theta, x, c = bind_shapes(
+        "log_prob_vjp", policy.sizes, theta=(theta, "P"), x=(x, "B D"), cotangent=(cotangent, "B")
+    )
+    phi_shaped = policy.check("log_prob_vjp", theta, x)
+    action = policy.family.check_action("log_prob_vjp", phi_shaped, action)
+    return sum_over_parts(partial(_log_prob_vjp, theta), policy.parts(x, action, c), executor)
+
+
+def _log_prob_vjp(theta: Array, policy: Policy, x: Array, action: Array, c: Array) -> Array:
+    at = networks.linearize(policy.network, theta, x)
     return at.vjp(c[:, None] * policy.family.score(at.phi, action))
 
 

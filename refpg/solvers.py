@@ -23,6 +23,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse.linalg import LinearOperator
 
 from refpg.notation import Array, bind_shapes, choice, count, finite_results, scalar
 
@@ -458,8 +459,9 @@ def solve_dual(G: Any, b: Any, damping: float, gram: Any = None) -> Array:
 
     Parameters
     ----------
-    G : (N, P) array
-        Rows with F = GᵀG, weights included.  float32 or float64.
+    G : (N, P) array, or scipy.sparse.linalg.LinearOperator
+        Rows with F = GᵀG, weights included.  float32 or float64.  An operator, such as
+        `refpg.geometry.fisher_rows_operator`, needs ``gram``: then no array of P columns is formed.
     b : (P,) array
         The right-hand side; it need not lie in the row space of G.
     damping : float
@@ -476,8 +478,8 @@ def solve_dual(G: Any, b: Any, damping: float, gram: Any = None) -> Array:
     Raises
     ------
     ValueError
-        If the damping is not positive; if ``gram`` is not symmetric; or if GGᵀ + λI is singular to working
-        precision.
+        If the damping is not positive; if ``gram`` is not symmetric, or missing beside an operator; or if
+        GGᵀ + λI is singular to working precision.
 
     Notes
     -----
@@ -501,7 +503,11 @@ def solve_dual(G: Any, b: Any, damping: float, gram: Any = None) -> Array:
     """
     function = "solve_dual"
     damping = scalar(function, "damping", damping, above=0)
-    if gram is None:
+    if isinstance(G, LinearOperator):
+        b, gram = _single_or_double(function, b=(b, "P"), gram=(gram, "N N"))
+        if G.shape != (len(gram), len(b)):
+            raise ValueError(f"{function}: G has shape {G.shape}, expected {(len(gram), len(b))}, as gram and b say")
+    elif gram is None:
         G, b = _single_or_double(function, G=(G, "N P"), b=(b, "P"))
         gram = G @ G.T
     else:

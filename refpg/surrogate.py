@@ -29,6 +29,7 @@ from refpg.notation import (
     Unrepresentable,
     bind_shapes,
     choice,
+    count,
     expectation,
     overflow_is_an_error,
     row_weights,
@@ -319,7 +320,7 @@ def clipped_objective(
 
     References
     ----------
-    [PPO (7)]
+    [PPO (7)], [DAPO]
 
     Examples
     --------
@@ -729,8 +730,11 @@ def kl_penalty_update(kl_penalty: Any, kl: Any, target: Any, *, schedule: str = 
 
     ::
 
-        paper    β/2 if d < d_targ / 1.5,   2β   if d > 1.5 d_targ,   else β
-        rllib    β/2 if d < d_targ / 2,     1.5β if d > 2 d_targ,     else β
+        paper        β/2   if d < d_targ / 1.5,   2β   if d > 1.5 d_targ,   else β
+        rllib        β/2   if d < d_targ / 2,     1.5β if d > 2 d_targ,     else β
+        tf_agents    β/1.5 if d < 0.7 d_targ,     1.5β if d > 1.3 d_targ,   else β;  lowered to 10⁻¹⁵ at least
+        pat_coady    β/1.5 if d < d_targ / 2,     1.5β if d > 2 d_targ,     else β;  lowered to 1/35 at least,
+                                                                                     raised to 35 at most
 
     Parameters
     ----------
@@ -740,8 +744,8 @@ def kl_penalty_update(kl_penalty: Any, kl: Any, target: Any, *, schedule: str = 
         d, the measured mean KL, nats.  Any sign is accepted: an estimate of it may be negative.
     target : float
         d_targ > 0, nats.
-    schedule : {"paper", "rllib"}
-        Which rule.
+    schedule : {"paper", "rllib", "tf_agents", "pat_coady"}
+        Which rule; all but the first are named after the library.
 
     Returns
     -------
@@ -755,7 +759,7 @@ def kl_penalty_update(kl_penalty: Any, kl: Any, target: Any, *, schedule: str = 
 
     Notes
     -----
-    Convention: both comparisons are strict, so β is kept at d = d_targ/1.5 and at d = 1.5 d_targ.
+    Convention: both comparisons are strict, so β is kept at either end of the window.
 
     References
     ----------
@@ -770,27 +774,112 @@ def kl_penalty_update(kl_penalty: Any, kl: Any, target: Any, *, schedule: str = 
     beta = scalar(function, "kl_penalty", kl_penalty, least=0)
     d = scalar(function, "kl", kl)
     d_targ = scalar(function, "target", target, above=0)
-    choice(function, "schedule", schedule, ("paper", "rllib"))
-    window, growth = (1.5, 2.0) if schedule == "paper" else (2.0, 1.5)
-    if d < d_targ / window:
-        return beta / 2
-    if d > d_targ * window:
-        if not math.isfinite(beta * growth):
-            raise ValueError(f"{function}: kl_penalty is {beta}, expected {growth} times it to be finite")
-        return beta * growth
+    choice(function, "schedule", schedule, tuple(_SCHEDULES))
+    rule = _SCHEDULES[schedule]
+    if d < d_targ / rule.below:
+        return max(beta / rule.lowered, rule.least)
+    if d > d_targ * rule.above:
+        if not math.isfinite(beta * rule.raised):
+            raise ValueError(f"{function}: kl_penalty is {beta}, expected {rule.raised} times it to be finite")
+        return min(beta * rule.raised, rule.most)
     return beta
+
+
+def proportional_kl_penalty_update(
+    kl_penalty: Any, kl: Any, target: Any, *, samples: int, horizon: int, limit: Any = 0.2
+) -> float:
+    """Return the next weight of the KL penalty by a proportional controller.
+
+    ::
+
+        e = clip(d/d_targ − 1, −limit, limit)
+        β ← β (1 + e n/h)
+
+    Parameters
+    ----------
+    kl_penalty : float
+        β ≥ 0.
+    kl : float
+        d, the measured mean KL, nats.  Any sign is accepted: an estimate of it may be negative.
+    target : float
+        d_targ > 0, nats.
+    samples, horizon : int
+        n, the samples the KL was measured on, and h: after h samples an error at its limit has moved β by
+        about that part.
+    limit : float
+        A number > 0.
+
+    Returns
+    -------
+    float
+        The next β.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range, or the next β is negative or overflows.
+
+    Notes
+    -----
+    Convention: there is no window around the target in which β rests, unlike in `kl_penalty_update`.
+
+    References
+    ----------
+    [RLHF]
+
+    Examples
+    --------
+    >>> proportional_kl_penalty_update(1.0, 9.0, 6.0, samples=256, horizon=512, limit=0.25)
+    1.125
+    """
+    function = "proportional_kl_penalty_update"
+    beta = scalar(function, "kl_penalty", kl_penalty, least=0)
+    d = scalar(function, "kl", kl)
+    d_targ = scalar(function, "target", target, above=0)
+    n, h = count(function, "samples", samples), count(function, "horizon", horizon)
+    most = scalar(function, "limit", limit, above=0)
+    error = min(max(d / d_targ - 1, -most), most)
+    updated = beta * (1 + error * n / h)
+    if not 0 <= updated < math.inf:
+        raise ValueError(
+            f"{function}: kl_penalty would become {updated}, expected a finite number ≥ 0; it is {beta}, "
+            f"samples is {n} and horizon is {h}"
+        )
+    return updated
+
+
+class _Schedule(NamedTuple):
+    """Below d_targ/``below`` β is divided by ``lowered``, above d_targ·``above`` multiplied by ``raised``."""
+
+    below: float
+    above: float
+    lowered: float
+    raised: float
+    least: float = 0.0
+    most: float = math.inf
+
+
+_SCHEDULES = {
+    "paper": _Schedule(1.5, 1.5, 2.0, 2.0),
+    "rllib": _Schedule(2.0, 2.0, 2.0, 1.5),
+    "tf_agents": _Schedule(1 / 0.7, 1.3, 1.5, 1.5, least=1e-15),
+    "pat_coady": _Schedule(2.0, 2.0, 1.5, 1.5, least=1 / 35, most=35.0),
+}
 
 
 # ── value loss ────────────────────────────────────────────────────────────────────────────────────
 
 
 @overflow_is_an_error
-def value_loss(values: Any, targets: Any, *, factor: Any = 1.0, weights: Any = None) -> Any:
-    """Return the mean squared error of the values, to be minimised.
+def value_loss(values: Any, targets: Any, *, factor: Any = 1.0, error: str = "squared", weights: Any = None) -> Any:
+    """Return the mean error of the values, to be minimised.
 
     ::
 
-        L^VF = factor Σ_b w_b (V_b − R_b)²
+        L^VF = factor Σ_b w_b h(V_b − R_b)
+
+        squared      h(e) = e²
+        smooth_l1    h(e) = e²/2 if |e| < 1,  else |e| − 1/2
 
     Parameters
     ----------
@@ -800,6 +889,8 @@ def value_loss(values: Any, targets: Any, *, factor: Any = 1.0, weights: Any = N
         R = V^targ, return units.
     factor : float
         A number > 0: 1 in the paper, ½ in much code.
+    error : {"squared", "smooth_l1"}
+        The error of a row.  The smooth one has a scale, 1 return unit.
     weights : (B,) array, optional
         Weights of the rows, 1/B each unless given.
 
@@ -811,7 +902,7 @@ def value_loss(values: Any, targets: Any, *, factor: Any = 1.0, weights: Any = N
     Raises
     ------
     ValueError
-        If a shape disagrees, or the factor is not positive.
+        If a shape disagrees, the factor is not positive, or the error is unknown.
 
     References
     ----------
@@ -822,22 +913,25 @@ def value_loss(values: Any, targets: Any, *, factor: Any = 1.0, weights: Any = N
     >>> float(value_loss([1.0, 2.0], [1.0, 4.0]))
     2.0
     """
-    V, R, factor = _values("value_loss", values, targets, factor)
-    rows = (V - R) ** 2
+    V, R, factor = _values("value_loss", values, targets, factor, error)
+    rows = _error(V - R, error)
     return factor * expectation(rows, row_weights("value_loss", weights, rows))
 
 
 @overflow_is_an_error
-def value_loss_gradient(values: Any, targets: Any, *, factor: Any = 1.0, weights: Any = None) -> Array:
+def value_loss_gradient(
+    values: Any, targets: Any, *, factor: Any = 1.0, error: str = "squared", weights: Any = None
+) -> Array:
     """Return the gradient of `value_loss` with respect to the values.
 
     ::
 
-        ∂L^VF/∂V_b = 2 factor w_b (V_b − R_b)
+        squared      ∂L^VF/∂V_b = 2 factor w_b (V_b − R_b)
+        smooth_l1    ∂L^VF/∂V_b = factor w_b clip(V_b − R_b, −1, 1)
 
     Parameters
     ----------
-    values, targets, factor, weights
+    values, targets, factor, error, weights
         As in `value_loss`.
 
     Returns
@@ -854,14 +948,27 @@ def value_loss_gradient(values: Any, targets: Any, *, factor: Any = 1.0, weights
     ----------
     [PPO (9)]
     """
-    V, R, factor = _values("value_loss_gradient", values, targets, factor)
-    gradient: Array = 2 * factor * row_weights("value_loss_gradient", weights, V - R) * (V - R)
+    V, R, factor = _values("value_loss_gradient", values, targets, factor, error)
+    gradient: Array = factor * row_weights("value_loss_gradient", weights, V - R) * _slope(V - R, error)
     return gradient
 
 
-def _values(function: str, values: Any, targets: Any, factor: Any) -> tuple[Array, Array, float]:
+def _values(function: str, values: Any, targets: Any, factor: Any, error: str) -> tuple[Array, Array, float]:
     V, R = bind_shapes(function, {}, values=(values, "B"), targets=(targets, "B"))
+    choice(function, "error", error, ("squared", "smooth_l1"))
     return V, R, scalar(function, "factor", factor, above=0)
+
+
+def _error(e: Array, error: str) -> Array:
+    if error == "squared":
+        return e**2
+    inner = _slope(e, error)
+    rows: Array = inner * (e - inner / 2)  # e²/2 where it is e, |e| − 1/2 where it is ±1
+    return rows
+
+
+def _slope(e: Array, error: str) -> Array:
+    return 2 * e if error == "squared" else np.where(np.abs(e.real) < 1, e, np.sign(e.real))
 
 
 @overflow_is_an_error
@@ -873,16 +980,18 @@ def clipped_value_loss(
     *,
     form: str = "maximum",
     factor: Any = 1.0,
+    error: str = "squared",
     weights: Any = None,
 ) -> Any:
-    """Return the mean squared error with the values kept near the old ones, to be minimised.
+    """Return the mean error with the values kept near the old ones, or with the error kept small, to be minimised.
 
     ::
 
-        V̄ = V_old + clip(V − V_old, −ε, ε)
+        V̄ = V_old + clip(V − V_old, −ε, ε),    h(e) as in `value_loss`
 
-        maximum         factor Σ_b w_b max((V_b − R_b)², (V̄_b − R_b)²)
-        clipped_only    factor Σ_b w_b (V̄_b − R_b)²
+        maximum          factor Σ_b w_b max(h(V_b − R_b), h(V̄_b − R_b))
+        clipped_only     factor Σ_b w_b h(V̄_b − R_b)
+        clamped_error    factor Σ_b w_b min(h(V_b − R_b), ε)
 
     Parameters
     ----------
@@ -893,27 +1002,31 @@ def clipped_value_loss(
     targets : (B,) array
         R, return units.
     clip : float
-        ε > 0, return units: unlike that of the ratio it has a scale, and may exceed 1.
-    form : {"maximum", "clipped_only"}
-        The larger of the two errors, or that of V̄ alone.
+        ε > 0, return units: unlike that of the ratio it has a scale, and may exceed 1.  Squared return units where it
+        bounds the error itself.
+    form : {"maximum", "clipped_only", "clamped_error"}
+        The larger of the two errors; that of V̄ alone; or that of V up to ε, whatever V_old is.
     factor : float
         A number > 0.
+    error : {"squared", "smooth_l1"}
+        The error of a row.
     weights : (B,) array, optional
         Weights of the rows, 1/B each unless given.
 
     Returns
     -------
     scalar
-        Squared return units.  "maximum" is at least `value_loss`, and at least "clipped_only".
+        Squared return units.  "maximum" is at least `value_loss`, and at least "clipped_only"; "clamped_error" is at
+        most `value_loss`.
 
     Raises
     ------
     ValueError
-        If a shape disagrees, ε or the factor is not positive, or the form is unknown.
+        If a shape disagrees, ε or the factor is not positive, or the form or the error is unknown.
 
     Notes
     -----
-    Convention: the paper has no value clipping; both forms come from code.  The maximum is that of the
+    Convention: the paper has no value clipping; all forms come from code.  The maximum is that of the
     *squared* errors.
 
     References
@@ -928,9 +1041,14 @@ def clipped_value_loss(
     1.0
     """
     function = "clipped_value_loss"
-    V, clipped, R, factor = _clipped_values(function, values, old_values, targets, clip, form, factor)
-    error = np.where(_larger(clipped - R, V - R) | (form == "clipped_only"), clipped - R, V - R)
-    return factor * expectation(error**2, row_weights(function, weights, error))
+    V, clipped, R, factor = _clipped_values(function, values, old_values, targets, clip, form, factor, error)
+    if form == "clamped_error":
+        rows = _error(V - R, error)
+        rows = np.where(rows.real > clip, np.asarray(clip, rows.dtype), rows)
+    else:
+        takes_clipped = _larger(clipped - R, V - R) | (form == "clipped_only")
+        rows = _error(np.where(takes_clipped, clipped - R, V - R), error)
+    return factor * expectation(rows, row_weights(function, weights, rows))
 
 
 @overflow_is_an_error
@@ -942,18 +1060,20 @@ def clipped_value_loss_gradient(
     *,
     form: str = "maximum",
     factor: Any = 1.0,
+    error: str = "squared",
     weights: Any = None,
 ) -> Array:
     """Return the gradient of `clipped_value_loss` with respect to the values.
 
     ::
 
-        maximum         0 if (V̄_b − R_b)² > (V_b − R_b)²,  else 2 factor w_b (V_b − R_b)
-        clipped_only    0 if |V_b − V_old,b| > ε,           else 2 factor w_b (V_b − R_b)
+        maximum          0 if |V̄_b − R_b| > |V_b − R_b|,  else factor w_b h'(V_b − R_b)
+        clipped_only     0 if |V_b − V_old,b| > ε,         else factor w_b h'(V_b − R_b)
+        clamped_error    0 if h(V_b − R_b) > ε,            else factor w_b h'(V_b − R_b)
 
     Parameters
     ----------
-    values, old_values, targets, clip, form, factor, weights
+    values, old_values, targets, clip, form, factor, error, weights
         As in `clipped_value_loss`.
 
     Returns
@@ -968,21 +1088,26 @@ def clipped_value_loss_gradient(
 
     Notes
     -----
-    Convention: at a kink, |V − V_old| = ε or two equal errors, the gradient is that of the unclipped error.
+    Convention: at a kink, |V − V_old| = ε, two equal errors or an error of ε, the gradient is that of the error as
+    it is.
     """
     function = "clipped_value_loss_gradient"
-    V, clipped, R, factor = _clipped_values(function, values, old_values, targets, clip, form, factor)
-    constant = clipped != V if form == "clipped_only" else _larger(clipped - R, V - R)
-    gradient: Array = 2 * factor * row_weights(function, weights, V - R) * np.where(constant, 0, V - R)
+    V, clipped, R, factor = _clipped_values(function, values, old_values, targets, clip, form, factor, error)
+    if form == "clamped_error":
+        constant = _error(V - R, error).real > clip
+    else:
+        constant = clipped != V if form == "clipped_only" else _larger(clipped - R, V - R)
+    gradient: Array = factor * row_weights(function, weights, V - R) * np.where(constant, 0, _slope(V - R, error))
     return gradient
 
 
 def _clipped_values(
-    function: str, values: Any, old_values: Any, targets: Any, clip: Any, form: str, factor: Any
+    function: str, values: Any, old_values: Any, targets: Any, clip: Any, form: str, factor: Any, error: str
 ) -> tuple[Array, Array, Array, float]:
     V, V_old, R = bind_shapes(function, {}, values=(values, "B"), old_values=(old_values, "B"), targets=(targets, "B"))
     clip = scalar(function, "clip", clip, above=0)
-    choice(function, "form", form, ("maximum", "clipped_only"))
+    choice(function, "form", form, ("maximum", "clipped_only", "clamped_error"))
+    choice(function, "error", error, ("squared", "smooth_l1"))
     move = (V - V_old).real
     # Inside the window V̄ is V itself: V_old + (V − V_old) would differ from it by rounding.
     clipped = np.where(move > clip, V_old + clip, np.where(move < -clip, V_old - clip, V))

@@ -3,7 +3,9 @@
 import ast
 import json
 import math
+import shutil
 from fractions import Fraction
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,8 +17,10 @@ mpmath = pytest.importorskip("mpmath")
 
 from flint import arb, ctx  # noqa: E402
 
+import refpg.__main__ as command_line  # noqa: E402
+import verification.certify.__main__ as certify  # noqa: E402
 from refpg.conformance.ops import OPS, PROFILES  # noqa: E402
-from verification.certify import amplification, balls, contract, corpus  # noqa: E402
+from verification.certify import amplification, balls, contract, corpus, roots  # noqa: E402
 from verification.certify import routes as routes_package  # noqa: E402
 from verification.certify.amplification import UNIT  # noqa: E402
 from verification.certify.routes import policies, rationals  # noqa: E402
@@ -256,6 +260,27 @@ def test_the_index_lists_what_is_there() -> None:
     assert names == sorted(names)
 
 
+def test_an_edit_of_the_knowledge_is_refused_until_it_is_vouched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Conventions are written by hand; the loader names the command that makes them part of the release."""
+    corpus_data, data = corpus.DATA, tmp_path / "data"
+    shutil.copytree(corpus_data, data)
+    monkeypatch.setattr(corpus, "DATA", data)
+    path = data / "conventions.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("KL", "K.-L.", 1), encoding="utf-8")
+    assert command_line.main(["vectors", "verify", str(data)]) == 3
+    complaint = capsys.readouterr().err
+    assert "conventions.json" in complaint
+    assert "`python -m verification.certify --seal`" in complaint
+    assert certify.main(["--seal", "--check"]) == 1
+    assert certify.main(["--seal"]) == 0
+    assert certify.main(["--seal", "--check"]) == 0
+    assert command_line.main(["vectors", "verify", str(data)]) == 0
+    path.write_bytes((corpus_data / "conventions.json").read_bytes())
+    assert command_line.main(["vectors", "verify", str(data)]) == 3
+
+
 def test_every_bug_in_the_files_has_a_text() -> None:
     texts = json.loads((corpus.DATA / "bugs.json").read_bytes())["bugs"]
     for path in sorted((corpus.DATA / corpus.RELEASE).glob("*.json")):
@@ -386,10 +411,13 @@ _QUICK = (
     "ratio",
     "clipped_objective",
     "clipped_objective_gradient",
+    "asymmetric_clipped_objective",
+    "dual_clipped_objective",
     "clip_fraction",
     "approximate_kl",
     "kl_penalized_objective",
     "kl_penalty_update",
+    "proportional_kl_penalty_update",
     "value_loss",
     "clipped_value_loss",
     "adam_step",
@@ -412,6 +440,7 @@ _QUICK = (
     "policy_kl",
     "penalty_coefficient",
     "lower_bounds",
+    "trust_region_dual",
 )
 
 
@@ -462,6 +491,19 @@ def test_the_quadrature_gives_the_moments_of_scores_exactly() -> None:
             assert abs(mean[i]) < arb(2) ** -180
             for j in range(4):
                 assert abs(second[i][j] - (expected[i] if i == j else 0)) < arb(2) ** -180
+
+
+def test_a_zero_is_proven_and_holds_the_root() -> None:
+    with balls.precision(256):
+        x, y = roots.zero(lambda t: [t[0] * t[0] - 2, t[0] * t[1] - 6], [1.5, 4.0])
+        assert (x * x).contains(2)
+        assert (y * y).contains(18)
+        assert x.rad() < arb(2) ** -200
+
+
+def test_a_double_zero_is_refused() -> None:
+    with pytest.raises(balls.Undecided):
+        roots.zero(lambda t: [t[0] * t[0]], [0.0])
 
 
 def test_a_root_of_a_rational_is_right_to_600_bits() -> None:

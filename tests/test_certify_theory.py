@@ -105,5 +105,44 @@ def test_both_sides_of_the_performance_difference_are_published() -> None:
         assert abs((new - old) - difference) <= 2 * np.spacing(max(abs(new), abs(old)))
 
 
+STEPS = [case for case in CASES if case.op == "mm_step"]
+
+
+def _minorizer(inputs: Any, table: Any) -> Any:
+    """M less η(old), one number per table of a stack."""
+    p, A, rho = (np.array(inputs[name]) for name in ("old_probabilities", "advantages", "visitation"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kl = np.where(p > 0, p * np.log(p / table), 0.0).sum(axis=-1)
+    return ((rho[:, None] * table * A).sum(axis=(-2, -1))) - inputs["penalty"] * kl.max(axis=-1)
+
+
+@pytest.mark.parametrize("case", STEPS, ids=lambda case: case.slug)
+def test_no_other_table_has_a_higher_minorizer_than_the_published_one(case: Any) -> None:
+    """M is concave, so that a higher table far away would show as one nearby: towards any other, M falls."""
+    outputs = _committed("mm_step", case.slug)["expected"][0]["outputs"]
+    best = np.array(outputs["probabilities"]["value"]).reshape(outputs["probabilities"]["shape"])
+    random = np.random.default_rng(17)
+    p = np.array(case.inputs["old_probabilities"])
+    others = np.concatenate([random.dirichlet(np.ones(p.shape[1]), size=(400, len(p))), p[None]])
+    highest = _minorizer(case.inputs, best)
+    for part in (1.0, 2.0**-4, 2.0**-8):
+        # M is of the size of its terms, ρA below 8 a state: its rounding is far below 2⁻⁴⁰.
+        assert (_minorizer(case.inputs, (1 - part) * best + part * others) <= highest + 2.0**-40).all()
+    assert highest > _minorizer(case.inputs, p)
+    assert (np.abs(best.sum(axis=1) - 1) <= 4 * np.finfo(float).eps).all()
+
+
+def test_the_value_of_the_dual_is_where_its_two_halves_meet() -> None:
+    for case in (case for case in CASES if case.op == "trust_region_dual"):
+        outputs = _committed("trust_region_dual", case.slug)["expected"][0]["outputs"]
+        (beta,), (value,) = (outputs[name]["value"] for name in ("multiplier", "value"))
+        H, g, delta = (np.array(case.inputs[name]) for name in ("matrix", "gradient", "max_kl"))
+        s = np.array(outputs["step"]["value"])
+        assert value == pytest.approx(2 * beta * delta, rel=4 * np.finfo(float).eps)
+        assert 0.5 * s @ H @ s == pytest.approx(delta, rel=1e-12)
+        # The residual of a step rounded entry by entry, as large as the terms that make it.
+        assert (np.abs(g - beta * H @ s) <= 1e-14 * beta * np.abs(H) @ np.abs(s)).all()
+
+
 def test_the_profile_has_an_op_for_every_definition() -> None:
     assert [op.name for op in OPS.values() if op.profile == "theory"] == list(theory.DEFINITIONS)

@@ -255,6 +255,54 @@ def test_epsilon_is_added_to_the_deviation_and_not_to_the_variance():
     np.testing.assert_array_equal(value, [-0.5, 0.5])
 
 
+def test_epsilon_has_three_forms():
+    """Deviation 3 · 2⁻¹², and √ε = 4 · 2⁻¹² in the root: 3, 4 and 5."""
+    A = np.array([-3.0, 3.0]) * 2.0**-12
+    in_root = estimation.normalize_advantages(A, epsilon=16 * 2.0**-24, form="in_root")
+    np.testing.assert_array_equal(in_root, [-0.6, 0.6])  # √(9 + 16) = 5
+    np.testing.assert_array_equal(estimation.normalize_advantages(A, epsilon=2.0**-10, form="at_least"), [-0.75, 0.75])
+    np.testing.assert_array_equal(estimation.normalize_advantages(A, epsilon=2.0**-12, form="at_least"), [-1, 1])
+
+
+@given(vectors, st.sampled_from(["added", "in_root", "at_least"]), st.integers(0, 1))
+def test_every_form_divides_by_more_as_epsilon_grows_and_by_the_deviation_without_one(A, form, ddof):
+    plain = estimation.normalize_advantages(A, ddof=ddof)
+    np.testing.assert_array_equal(estimation.normalize_advantages(A, ddof=ddof, form=form), plain)
+    sizes = [np.abs(estimation.normalize_advantages(A, ddof=ddof, epsilon=e, form=form)) for e in (1e-6, 1.0, 1e6)]
+    assert (sizes[0] <= np.abs(plain) * (1 + 4 * U)).all()
+    assert (sizes[1] <= sizes[0] * (1 + 4 * U)).all()
+    assert (sizes[2] <= sizes[1] * (1 + 4 * U)).all()
+
+
+@pytest.mark.parametrize("form", ["added", "in_root", "at_least"])
+@pytest.mark.parametrize("size", [1e-300, 1e-30, 1e30, 1e300])
+def test_no_form_overflows_or_loses_the_smaller_number(form, size):
+    """With ε = (σ, σ² or σ) all three know their answer; where σ² is no float, ε is lost beside it or all there is."""
+    A = np.array([-1.0, 1.0]) * size
+    epsilon = size**2 if form == "in_root" and 1e-100 < size < 1e100 else size
+    expected = {"added": 0.5, "at_least": 1.0}.get(form)
+    if form == "in_root":
+        expected = float(1 / mpmath.sqrt(1 + mpmath.mpf(epsilon) / mpmath.mpf(size) ** 2))
+    value = estimation.normalize_advantages(A, epsilon=epsilon, form=form)
+    np.testing.assert_allclose(value, [-expected, expected], rtol=8 * U)
+
+
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0, 1))
+def test_reward_to_go_is_the_return_whatever_lambda_is(seed, gamma, lam):
+    generator = np.random.default_rng(seed)
+    r, V, after = generator.normal(size=(3, 7, 2))
+    terminated, truncated = generator.random((2, 7, 2)) < 0.25
+    rollout = r, V, after, terminated, truncated, gamma, lam
+    returns = estimation.discounted_returns(r, after, terminated, truncated, gamma)
+    estimate = estimation.gae(*rollout, value_target="reward_to_go")
+    np.testing.assert_array_equal(estimate.value_targets, returns)
+    np.testing.assert_array_equal(estimate.advantages, estimation.gae(*rollout).advantages)
+    buffer = estimation.gae_rollout(r, V, terminated, after[-1], gamma, lam, value_target="reward_to_go")
+    episodes = np.concatenate([V[1:], after[-1:]])
+    expected = estimation.discounted_returns(r, episodes, terminated, np.zeros_like(terminated), gamma)
+    np.testing.assert_array_equal(buffer.value_targets, expected)
+
+
 def test_weights_are_repetitions():
     """Weights k/8 mean what k copies of the row among 8 mean; dyadic numbers leave only a few roundings."""
     A, V = np.array([1.0, -0.5, 2.0, 0.25]), np.array([0.5, 0.0, 1.0, 1.0])
@@ -655,6 +703,11 @@ def test_gamma_and_lambda_lie_between_zero_and_one(name, value):
         ),
         (lambda: estimation.td_errors([1.0], [0.0], [0.0], [False], 2.0), "td_errors: gamma is 2.0"),
         (lambda: estimation.normalize_advantages([1.0], ddof=1), "ddof is 1, expected less than .* 1"),
+        (lambda: estimation.normalize_advantages([1.0, 2.0], form="rsqrt"), "form is 'rsqrt'"),
+        (
+            lambda: estimation.gae_rollout([1.0], [0.0], [False], 0.0, 1.0, 1.0, value_target="td"),
+            "gae_rollout: value_target is 'td'",
+        ),
         (lambda: estimation.normalize_advantages([1.0]), "standard deviation 0"),
         (lambda: estimation.normalize_advantages([1.0, 2.0], ddof=-1), "ddof is -1"),
         (lambda: estimation.normalize_advantages([1.0, 2.0], ddof=0.5), "ddof is 0.5"),

@@ -208,9 +208,25 @@ def test_product_operator_matrix_rows_and_gram_are_one_object(name):
     np.testing.assert_allclose(products, F + 0.25 * np.eye(P), rtol=0, atol=scale)
     np.testing.assert_allclose(operator @ np.eye(P), products, rtol=0, atol=scale)
     np.testing.assert_allclose(G.T @ G, F, rtol=0, atol=scale)
+    rows = geometry.fisher_rows_operator(*arguments, weights=WEIGHTS)
+    v, u = (np.random.default_rng(4).normal(size=size) for size in G.shape[::-1])
+    np.testing.assert_allclose(rows @ v, G @ v, rtol=0, atol=100 * U * np.abs(G @ v).max())
+    np.testing.assert_allclose(rows.T @ u, G.T @ u, rtol=0, atol=100 * U * np.abs(G.T @ u).max())
     gram = geometry.fisher_gram(*arguments, weights=WEIGHTS)
     np.testing.assert_allclose(gram, G @ G.T, rtol=0, atol=100 * U * np.abs(gram).max())
     assert isinstance(operator, LinearOperator)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_the_matrix_without_its_jacobian_is_the_product_of_the_rows(name, monkeypatch):
+    """`fisher_matrix` forms the rows when they are few; here it may not, and works on parts of 3 rows."""
+    case = example(name)
+    G = geometry.fisher_rows(case.policy, case.theta, case.x, weights=WEIGHTS)
+    monkeypatch.setattr(geometry, "_FORMED", 0)
+    monkeypatch.setattr(geometry, "_ROWS_PER_MATRIX", 3)
+    F = geometry.fisher_matrix(case.policy, case.theta, case.x, weights=WEIGHTS)
+    np.testing.assert_allclose(F, G.T @ G, rtol=0, atol=100 * U * np.abs(F).max())
+    np.testing.assert_array_equal(F, F.T)
 
 
 @pytest.mark.parametrize("name", POLICIES)

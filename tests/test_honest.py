@@ -66,7 +66,7 @@ class Numbers:
         return {value.dtype.name} if hasattr(value, "dtype") else set()
 
 
-@pytest.mark.parametrize("op", [op for op in OPS if op != "kl_penalty_update"])
+@pytest.mark.parametrize("op", [op for op in OPS if not op.endswith("kl_penalty_update")])
 @pytest.mark.parametrize("formula", [Ordinary, SciPy, ComplexStep])
 def test_float32_variants_compute_in_float32(op, formula):
     """A float64 in between would be promoted to the end, and hide float32's rounding from the judge."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from refpg import network
 from refpg.network import ACTIVATIONS, Activation, Network, linearization
-from refpg.notation import ROWS_PER_BLOCK
+from refpg.rows import ROWS_PER_PART, row_parts
 
 U = 2.0**-53
 STEP = 1e-30  # of the complex step: the error STEP² is far below u, and STEP times any slope here is far above 1e-308
@@ -512,33 +512,83 @@ def test_any_shape_is_adjoint_consistent_and_counted(sizes, activation, free, ro
     assert abs(second @ v - at.curvature_product(u, w) @ v) <= sums * (np.abs(u) * bounds[3]).sum()
 
 
+# The Gauss–Newton matrix without its Jacobian
+
+
+@every_network
+@pytest.mark.parametrize("root", ["triangular", "tall"])
+def test_the_gauss_newton_matrix_is_that_of_the_jacobian(net, root, monkeypatch):
+    """Any R, its number of rows too; blocks of 3 rows, the last one shorter."""
+    monkeypatch.setattr(linearization, "row_parts", lambda rows: row_parts(rows, 3))
+    theta, x, v, w, _ = draw(net)
+    at = network.linearize(net, theta, x)
+    B, K = at.phi.shape
+    generator = np.random.default_rng(11)
+    R = generator.normal(size=(B, K + 2 * (root == "tall"), K))
+    RJ = np.einsum("bmk,bkp->bmp", R, at.jacobian())
+
+    def root_product(rows, J):
+        return np.einsum("bmk,bkp->bmp", R[rows], J)
+
+    G = network.gauss_newton_matrix(at, root_product)
+    # Each entry is a sum of products of two sums of K products with J, whose own error is ``factor`` of its majorant.
+    size = np.einsum("bmk,bkp->bmp", np.abs(R), basis_majorants(net, theta, x, v)[0])
+    factor = 2 * (majorant(net, theta, x, v, w)[1] + (B * R.shape[1] + K + 4) * U)
+    bound = factor * np.einsum("bmp,bmq->pq", size, size)
+    assert (np.abs(G - np.einsum("bmp,bmq->pq", RJ, RJ)) <= bound).all()
+    np.testing.assert_array_equal(G, G.T)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.longdouble, np.complex128])
+def test_the_gauss_newton_matrix_keeps_the_dtype_and_is_bilinear(dtype):
+    """With a complex J it is JᵀJ, not conjugated, so that complex steps pass through it."""
+    net = Network((2, 3, 2), free=1)
+    theta, x, *_ = draw(net)
+    theta = (theta + (0.25j * theta[::-1] if dtype is np.complex128 else 0)).astype(dtype)
+    at = network.linearize(net, theta, x.astype(dtype))
+    G = network.gauss_newton_matrix(at, lambda rows, J: J)
+    J = at.jacobian().reshape(-1, net.num_parameters)
+    assert G.dtype == dtype
+    np.testing.assert_allclose(G, J.T @ J, rtol=0, atol=200 * np.finfo(dtype).eps * np.abs(J).max() ** 2)
+
+
+def test_folded_sums_of_parts_add_up():
+    net = Network((3, 4, 2), free=2)
+    theta, x, *_ = draw(net)
+    both, first, second = (network.linearize(net, theta, rows) for rows in (x, x[:2], x[2:]))
+    total = network.folded(first, lambda rows, J: J) + network.folded(second, lambda rows, J: J)
+    whole = network.gauss_newton_matrix(both, lambda rows, J: J)
+    # Two orders of the same few additions.
+    np.testing.assert_allclose(network.unfolded(net, total), whole, rtol=0, atol=20 * U * np.abs(whole).max())
+
+
 # Blocks, dtypes, reuse
 
 
 def test_more_rows_than_a_block_agree_with_the_sum_row_by_row():
     net = Network((2, 3, 1), free=1)
-    rows = 2 * ROWS_PER_BLOCK + 7
+    rows = 2 * ROWS_PER_PART + 7
     theta, x, v, w, phi_bar = draw(net, rows)
     bounds, factor = majorant(net, theta, x, v, w)
     at = network.linearize(net, theta, x)
     J = at.jacobian()
     np.testing.assert_array_equal(at.phi, network.forward(net, theta, x))
-    for start in (0, ROWS_PER_BLOCK - 1, ROWS_PER_BLOCK, 2 * ROWS_PER_BLOCK + 6):
+    for start in (0, ROWS_PER_PART - 1, ROWS_PER_PART, 2 * ROWS_PER_PART + 6):
         one = network.linearize(net, theta, x[start : start + 1])
         assert (np.abs(at.phi[start] - one.phi[0]) <= factor * bounds[0][start]).all()
         assert (np.abs(at.jvp(v)[start] - one.jvp(v)[0]) <= factor * bounds[1][start]).all()
     terms = phi_bar[:, :, None] * J
     expected = [math.fsum(column) for column in terms.reshape(-1, net.num_parameters).T]
     # fsum is exact; a block of n rows sums with at most n roundings, whatever the order.
-    tolerance = (ROWS_PER_BLOCK + 2) * U * np.abs(terms).sum(axis=(0, 1)) + factor * np.abs(terms).sum(axis=(0, 1))
+    tolerance = (ROWS_PER_PART + 2) * U * np.abs(terms).sum(axis=(0, 1)) + factor * np.abs(terms).sum(axis=(0, 1))
     assert (np.abs(at.vjp(phi_bar) - expected) <= tolerance).all()
 
 
 def test_sums_over_rows_are_those_of_the_blocks_in_order():
     net = Network((2, 3, 1), free=1)
-    theta, x, v, _, phi_bar = draw(net, 2 * ROWS_PER_BLOCK + 7)
+    theta, x, v, _, phi_bar = draw(net, 2 * ROWS_PER_PART + 7)
     at = network.linearize(net, theta, x)
-    parts = [slice(0, 2048), slice(2048, 4096), slice(4096, None)]
+    parts = [slice(0, 512), slice(512, 1024), slice(1024, None)]
     alone = [network.linearize(net, theta, x[rows]) for rows in parts]
     first, second, third = (one.vjp(phi_bar[rows]) for one, rows in zip(alone, parts, strict=True))
     np.testing.assert_array_equal(at.vjp(phi_bar), (first + second) + third)
@@ -552,7 +602,7 @@ def test_blocks_change_nothing_but_rounding(net, monkeypatch):
     bound, second = basis_majorants(net, theta, x, v)
     factor = majorant(net, theta, x, v, v)[1] + len(x) * U
     whole = network.linearize(net, theta, x)
-    monkeypatch.setattr(linearization, "ROWS_PER_BLOCK", 2)
+    monkeypatch.setattr(linearization, "row_parts", lambda rows: row_parts(rows, 2))
     parts = network.linearize(net, theta, x)
     assert (len(whole.blocks), len(parts.blocks)) == (1, 3)
     assert (np.abs(parts.jacobian() - whole.jacobian()) <= factor * bound).all()

@@ -761,6 +761,7 @@ def test_what_counts_as_singular_does_not_depend_on_the_scale():
             solve_rows(scale * np.diag([1.0, 1e-18]), b, 0.0)
 
 
+OPERATOR = scipy.sparse.linalg.aslinearoperator(np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]]))
 MATRIX, ROWS, RIGHT = np.eye(2), np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]]), np.ones(2)
 
 
@@ -785,6 +786,11 @@ MATRIX, ROWS, RIGHT = np.eye(2), np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 2.0]]),
         (lambda: solve_cholesky([[1.0, 2.0], [2.0, 1.0]], RIGHT, 0.5), "F .* not positive definite .*damping = 0.5"),
         (lambda: solve_cholesky(-MATRIX, RIGHT, 0.0), "solve_cholesky: F .* is not positive definite"),
         (lambda: solve_dual(ROWS, RIGHT, 1.0, MATRIX), r"solve_dual: gram has shape \(2, 2\), expected \(N, N\)"),
+        (lambda: solve_dual(OPERATOR, RIGHT, 1.0), "solve_dual: gram has dtype object"),
+        (
+            lambda: solve_dual(OPERATOR, RIGHT, 1.0, MATRIX),
+            r"solve_dual: G has shape \(3, 2\), expected \(2, 2\), as gram and b say",
+        ),
         (lambda: solve_dual(ROWS, RIGHT, 1.0, np.tri(3)), "solve_dual: gram is not symmetric"),
         (lambda: solve_dual(ROWS, RIGHT, 1.0, -9 * np.eye(3)), "solve_dual: gram .* is not positive definite"),
         (lambda: solve_rows(ROWS, RIGHT, 1.0, factorization="lu"), "solve_rows: factorization is 'lu'"),

@@ -390,16 +390,60 @@ def test_the_penalised_gradients_are_complex_steps(sample, beta):
         ("rllib", 0.5, 1.0),
         ("rllib", 1.5, 1.0),
         ("rllib", np.nextafter(1.5, 2), 1.5),
+        ("pat_coady", np.nextafter(0.375, 0), 1 / 1.5),
+        ("pat_coady", 0.375, 1.0),
+        ("pat_coady", 1.5, 1.0),
+        ("pat_coady", np.nextafter(1.5, 2), 1.5),
+        # 0.7 and 1.3 are no floats: a millionth beside the ends of ±30 %.
+        ("tf_agents", 0.525 - 1e-6, 1 / 1.5),
+        ("tf_agents", 0.525 + 1e-6, 1.0),
+        ("tf_agents", 0.975 - 1e-6, 1.0),
+        ("tf_agents", 0.975 + 1e-6, 1.5),
     ],
 )
 def test_the_penalty_moves_strictly_outside_its_window(schedule, kl, factor):
-    assert surrogate.kl_penalty_update(0.375, kl, 0.75, schedule=schedule) == 0.375 * factor
+    # 0.375/1.5 and 0.375 · (1/1.5) differ by a rounding of 1/1.5; all other factors are exact.
+    assert surrogate.kl_penalty_update(0.375, kl, 0.75, schedule=schedule) == pytest.approx(0.375 * factor, rel=2 * U)
 
 
 def test_the_penalty_follows_the_paper_by_default():
     assert surrogate.kl_penalty_update(1.0, 1.2, 0.75) == 2
     assert surrogate.kl_penalty_update(1.0, -0.1, 0.75) == 0.5, "an estimate of the KL may be negative"
     assert surrogate.kl_penalty_update(0.0, 9.0, 0.75) == 0
+
+
+@pytest.mark.parametrize(
+    ("schedule", "beta", "kl", "updated"),
+    [
+        ("pat_coady", 30.0, 9.0, 35.0),
+        ("pat_coady", 40.0, 9.0, 35.0),
+        ("pat_coady", 40.0, 0.75, 40.0),
+        ("pat_coady", 1 / 32, 0.0, 1 / 35),
+        ("pat_coady", 0.0, 0.0, 1 / 35),
+        ("tf_agents", 30.0, 9.0, 45.0),
+        ("tf_agents", 1.2e-15, 0.0, 1e-15),
+        ("tf_agents", 0.0, 0.0, 1e-15),
+        ("paper", 0.0, 0.0, 0.0),
+    ],
+)
+def test_limits_hold_the_penalty_where_it_moves(schedule, beta, kl, updated):
+    assert surrogate.kl_penalty_update(beta, kl, 0.75, schedule=schedule) == updated
+
+
+@given(st.floats(0, 8), st.floats(-1, 20), st.floats(0.125, 8), st.integers(1, 512), st.integers(512, 4096))
+def test_the_controller_is_proportional_within_its_limits(beta, kl, target, n, h):
+    def moved(d, **options):
+        return surrogate.proportional_kl_penalty_update(beta, d, target, samples=n, horizon=h, **options)
+
+    # A handful of roundings of numbers up to β; the relative error cancels to an absolute 2 U beside 1.
+    margin = 8 * U * beta
+    assert moved(target) == beta
+    assert moved(1e6) == pytest.approx(beta * (1 + 0.2 * n / h), abs=margin)
+    assert moved(-1e6) == pytest.approx(beta * (1 - 0.2 * n / h), abs=margin)
+    assert beta * (1 - 0.2 * n / h) - margin <= moved(kl) <= beta * (1 + 0.2 * n / h) + margin
+    gain = beta * (1 + (Fraction(kl) / Fraction(target) - 1) * Fraction(n, h))
+    if gain >= 0:
+        assert moved(kl, limit=1e3) == pytest.approx(float(gain), abs=margin * max(1, abs(kl) / target))
 
 
 # ── value loss ───────────────────────────────────────────────────────────────────────────────────
@@ -411,11 +455,35 @@ def test_the_value_loss_in_rationals():
     assert surrogate.value_loss(V, R, weights=[0.5, 0.25, 0.25], factor=0.5) == (0.125 + 2.25 + 0.0625) / 2
 
 
-@given(samples, st.sampled_from([0.25, 0.5, 1.0]))
-def test_the_value_gradient_is_the_complex_step(sample, factor):
+def test_the_smooth_error_is_hubers_in_dyadics():
+    """½e² up to |e| = 1, where both branches are ½ and have slope ±1, and |e| − ½ beyond; gradients clip(e, −1, 1)."""
+    errors = np.array([-3.0, -1.0, -0.5, 0.0, 0.25, 1.0, 2.5])
+    for e, size, slope in zip(errors, [2.5, 0.5, 0.125, 0, 0.03125, 0.5, 2], np.clip(errors, -1, 1), strict=True):
+        assert surrogate.value_loss([4 + e], [4.0], error="smooth_l1") == size
+        assert surrogate.value_loss_gradient([4 + e], [4.0], error="smooth_l1")[0] == slope
+    whole = surrogate.value_loss(4 + errors, np.full(7, 4.0), error="smooth_l1", factor=0.5)
+    assert whole == pytest.approx((2.5 + 0.5 + 0.125 + 0.03125 + 0.5 + 2) / 14, rel=8 * U)
+
+
+@given(samples, st.floats(0.01, 4.0), st.sampled_from(["squared", "smooth_l1"]))
+def test_a_clamped_error_is_the_smaller_of_two(sample, limit, error):
+    """Row by row; and a change of the old values changes nothing."""
+    V, V_old, R, w = sample
+    rows = [surrogate.value_loss([v], [r], error=error) for v, r in zip(V, R, strict=True)]
+    options = {"form": "clamped_error", "error": error, "weights": w}
+    loss = surrogate.clipped_value_loss(V, V_old, R, limit, **options)
+    assert loss == pytest.approx(np.minimum(rows, limit) @ w, rel=16 * U)
+    assert loss == surrogate.clipped_value_loss(V, V_old + 1, R, limit, **options)
+    gradient = surrogate.clipped_value_loss_gradient(V, V_old, R, limit, **options)
+    free = surrogate.value_loss_gradient(V, R, error=error, weights=w)
+    np.testing.assert_array_equal(gradient, np.where(np.array(rows) > limit, 0, free))
+
+
+@given(samples, st.sampled_from([0.25, 0.5, 1.0]), st.sampled_from(["squared", "smooth_l1"]))
+def test_the_value_gradient_is_the_complex_step(sample, factor, error):
     V, R, _, w = sample
-    numerical = complex_step(lambda x: surrogate.value_loss(x, R, factor=factor, weights=w), V)
-    gradient = surrogate.value_loss_gradient(V, R, factor=factor, weights=w)
+    numerical = complex_step(lambda x: surrogate.value_loss(x, R, factor=factor, error=error, weights=w), V)
+    gradient = surrogate.value_loss_gradient(V, R, factor=factor, error=error, weights=w)
     np.testing.assert_allclose(gradient, numerical, rtol=8 * U)
 
 
@@ -457,14 +525,19 @@ def test_the_clipped_value_gradient_of_one_row(form, V, R):
         assert gradient == V - R
 
 
-@given(samples, st.floats(0.01, 2.0), st.sampled_from(["maximum", "clipped_only"]))
-def test_the_clipped_value_gradient_is_the_complex_step(sample, clip, form):
+@given(
+    samples,
+    st.floats(0.01, 2.0),
+    st.sampled_from(["maximum", "clipped_only", "clamped_error"]),
+    st.sampled_from(["squared", "smooth_l1"]),
+)
+def test_the_clipped_value_gradient_is_the_complex_step(sample, clip, form, error):
     V, V_old, R, w = sample
 
     def loss(x):
-        return surrogate.clipped_value_loss(x, V_old, R, clip, form=form, weights=w)
+        return surrogate.clipped_value_loss(x, V_old, R, clip, form=form, error=error, weights=w)
 
-    gradient = surrogate.clipped_value_loss_gradient(V, V_old, R, clip, form=form, weights=w)
+    gradient = surrogate.clipped_value_loss_gradient(V, V_old, R, clip, form=form, error=error, weights=w)
     np.testing.assert_allclose(gradient, complex_step(loss, V), rtol=8 * U)
 
 
@@ -559,6 +632,9 @@ def every_door(cast):
         "kl": surrogate.kl_penalized_objective_gradient(old, new, A, kl, 0.7).kl,
         "value_loss": surrogate.value_loss(new, A, factor=0.5),
         "value_loss_gradient": surrogate.value_loss_gradient(new, A),
+        "smooth_l1": surrogate.value_loss(new, A, error="smooth_l1"),
+        "smooth_l1_gradient": surrogate.value_loss_gradient(new, A, error="smooth_l1"),
+        "clamped_error": surrogate.clipped_value_loss(new, V_old, A, 0.3, form="clamped_error"),
         "clipped_value_loss": surrogate.clipped_value_loss(new, V_old, A, 0.3),
         "clipped_only": surrogate.clipped_value_loss(new, V_old, A, 0.3, form="clipped_only"),
         "clipped_value_loss_gradient": surrogate.clipped_value_loss_gradient(new, V_old, A, 0.3),
@@ -680,6 +756,15 @@ def test_a_clip_outside_zero_to_one_is_an_error(name, clip):
         (lambda: surrogate.kl_penalty_update(1.0, np.nan, 0.1), "kl is nan"),
         (lambda: surrogate.kl_penalty_update(1.0, 0.1, 0.0), "target is 0.0"),
         (lambda: surrogate.kl_penalty_update(1.0, 0.1, 0.1, schedule="ppo2"), "schedule is 'ppo2'"),
+        (lambda: surrogate.value_loss([0.0], [0.0], error="huber"), "value_loss: error is 'huber'"),
+        (lambda: surrogate.clipped_value_loss([0.0], [0.0], [0.0], 1.0, error="l1"), "error is 'l1'"),
+        (lambda: surrogate.proportional_kl_penalty_update(1.0, 0.1, 0.0, samples=1, horizon=1), "target is 0.0"),
+        (lambda: surrogate.proportional_kl_penalty_update(1.0, 0.1, 0.1, samples=0, horizon=1), "samples is 0"),
+        (lambda: surrogate.proportional_kl_penalty_update(1.0, 0.1, 0.1, samples=1, horizon=0.5), "horizon is 0.5"),
+        (
+            lambda: surrogate.proportional_kl_penalty_update(1.0, 0.0, 0.1, samples=9, horizon=1),
+            "kl_penalty would become -0.8",
+        ),
         (lambda: surrogate.entropy_bonus(CATEGORICAL, [0.0, 1.0]), r"phi has shape \(2,\), expected \(B, K\)"),
         (lambda: surrogate.entropy_bonus(DIAGONAL_GAUSSIAN, [[0.0, 1.0, 2.0]]), "entropy_bonus: "),
         (lambda: surrogate.entropy_bonus_gradient(DIAGONAL_GAUSSIAN, [[0.0]]), "entropy_bonus_gradient: "),

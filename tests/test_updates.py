@@ -29,6 +29,19 @@ def condition_number(case, damping):
 # ---------------------------------------------------------------- natural gradient
 
 
+def test_direct_takes_the_smaller_matrix_and_says_so():
+    """B·K against P = 19: six rows of three logits are fewer, seven are not."""
+    small = policy.softmax_policy((4, 2, 3), "silu")
+    P = small.network.num_parameters
+    assert P == 19
+    theta, g = np.linspace(-1, 1, P), np.ones(P)
+    chosen = {}
+    for rows in (6, 7):
+        x = np.random.default_rng(0).normal(size=(rows, 4))
+        chosen[rows] = updates.natural_gradient(small, theta, x, g, damping=0.1, method="direct").method
+    assert chosen == {6: "dual", 7: "cholesky"}
+
+
 @pytest.mark.parametrize("damping", [1.0, 2.0**-7])
 @pytest.mark.parametrize("name", POLICIES)
 def test_all_damped_methods_give_one_natural_gradient(name, damping):
@@ -38,7 +51,8 @@ def test_all_damped_methods_give_one_natural_gradient(name, damping):
     truth = scipy.linalg.solve(F + damping * np.eye(len(F)), g, assume_a="pos")
     # Solvers that form F lose cond·U; P bounds the growth.  CG run P times and more has converged as far as it can.
     bound = 10 * len(g) * condition_number(case, damping) * U * np.linalg.norm(truth)
-    for method, iterations in [("rows", None), ("cholesky", None), ("dual", None), ("cg", 2 * len(g))]:
+    without_iterations = [(method, None) for method in ("rows", "cholesky", "dual", "direct")]
+    for method, iterations in [*without_iterations, ("cg", 2 * len(g))]:
         x = updates.natural_gradient(
             case.policy, case.theta, case.x, g, damping=damping, method=method, iterations=iterations
         ).direction
@@ -192,7 +206,7 @@ def brute_force_search(case, step, max_kl, backtrack, tries, rule):
         new = policy.log_prob(case.policy, candidate, case.x, case.actions)
         gain = np.mean(np.exp(new - old) * case.batch.advantages) - np.mean(case.batch.advantages)
         kl = geometry.mean_kl(case.policy, case.theta, candidate, case.x)
-        if rule(gain, kl):
+        if rule(gain, kl, backtrack**j):
             return j
     return -1
 
@@ -205,11 +219,17 @@ def test_the_line_search_accepts_what_a_brute_force_search_accepts(name, stretch
     max_kl = 0.01
     _, natural = updates.natural_gradient_step(case.policy, case.theta, case.x, g, damping=0.1, max_kl=max_kl)
     step = stretch * natural.step
+    slope = g @ step
     rules = {
-        "improves_and_kl": lambda gain, kl: gain > 0 and kl <= max_kl,
-        "improves_and_kl_strict": lambda gain, kl: gain > 0 and kl < max_kl,
-        "improves_and_1.5_kl": lambda gain, kl: gain >= 0 and kl <= 1.5 * max_kl,
+        "improves_and_kl": lambda gain, kl, scale: gain > 0 and kl <= max_kl,
+        "improves_and_kl_strict": lambda gain, kl, scale: gain > 0 and kl < max_kl,
+        "improves_and_1.5_kl": lambda gain, kl, scale: gain >= 0 and kl <= 1.5 * max_kl,
+        "no_worse_and_kl": lambda gain, kl, scale: gain >= 0 and kl <= max_kl,
+        "kl_strict": lambda gain, kl, scale: kl < max_kl,
+        "tenth_of_expected": lambda gain, kl, scale: gain / (scale * slope) > 0.1,
+        "half_of_expected_and_kl_strict": lambda gain, kl, scale: gain / (scale * slope) > 0.5 and kl < max_kl,
     }
+    assert set(rules) == set(updates.ACCEPTANCE)
     for accept, rule in rules.items():
         new, info = updates.trust_region_line_search(
             case.policy,
@@ -228,7 +248,8 @@ def test_the_line_search_accepts_what_a_brute_force_search_accepts(name, stretch
             assert len(info.trials) == expected + 1
         else:
             np.testing.assert_array_equal(new, case.theta)
-            assert info.ending is updates.Ending.KL_EXCEEDED
+            near_enough = [rule(trial.improvement, 0.0, trial.scale) for trial in info.trials]
+            assert info.ending is (updates.Ending.KL_EXCEEDED if any(near_enough) else updates.Ending.NO_IMPROVEMENT)
 
 
 def test_line_searches_end_early_late_and_never():
@@ -288,7 +309,8 @@ def test_equality_with_the_radius_is_inside_unless_strict():
         )[1].accepted
         for accept in updates.ACCEPTANCE
     }
-    assert accepted == {"improves_and_kl": 0, "improves_and_kl_strict": 1, "improves_and_1.5_kl": 0}
+    strict = {"improves_and_kl_strict", "kl_strict", "half_of_expected_and_kl_strict"}
+    assert accepted == {accept: int(accept in strict) for accept in updates.ACCEPTANCE}
 
 
 @pytest.mark.parametrize("name", POLICIES)

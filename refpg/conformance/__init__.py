@@ -20,6 +20,7 @@
     skeleton        an adapter to fill in, and its tests
     report/         for a terminal, a machine, a page
     replay          a recorded run, judged again
+    snippets/       a case as text to paste, in several languages
     plaintext       the vectors as lines of words, for languages without a JSON parser
     releases        a release of the vectors: listed, verified, compared with another
     export          a release as plain files that need no refpg

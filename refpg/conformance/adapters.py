@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 from refpg.conformance.ops import OPS
+from refpg.conformance.peers import PACKAGES
 from refpg.conformance.vectors import Axis, Case
 from refpg.conformance.verdicts import Reply, call
 
@@ -149,7 +150,7 @@ def _load(target: str) -> Any:
     if target.endswith(".py") or place.endswith(".py"):
         module = _import_file(target, Path(place))
     elif not attribute and place in bundled() + [name.replace("-", "_") for name in bundled()]:
-        module = _import_module(target, f"refpg.conformance.peers.{place.replace('-', '_')}")
+        module = _import_bundled(target, place.replace("_", "-"))
     else:
         module = _import_module(target, place)
     found = module
@@ -193,6 +194,18 @@ def _import_module(target: str, name: str) -> Any:
                 f"{nearest(target, bundled())}"
             ) from None
         raise
+
+
+def _import_bundled(target: str, name: str) -> Any:
+    """Import a bundled adapter; where its library is missing, say how it is installed."""
+    try:
+        return importlib.import_module(f"refpg.conformance.peers.{name.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{target}: it needs the module {error.name!r}, which is not installed; pip install {PACKAGES[name]}"
+        ) from None
+    except (Exception, SystemExit):
+        raise TargetCrash(f"{target}: an exception while it was loaded\n{traceback.format_exc()}") from None
 
 
 def _see(folder: Path) -> None:

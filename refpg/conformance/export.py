@@ -187,7 +187,8 @@ dtype the case resolves; a *stability* case asks for digits that ordinary correc
 """
 
 _JSON = """\
-`index.json` lists the files with their size, SHA-256 and number of cases.  A file holds `schema` (1), `op` and `cases`:
+`index.json` lists the files with their size, SHA-256 and number of cases, and the files beside the folder on which a
+verdict depends.  A file holds `schema` (1), `op` and `cases`:
 
 | field of a case | what it is |
 |---|---|

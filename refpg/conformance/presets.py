@@ -189,7 +189,7 @@ def table(axes: Mapping[str, Axis], known: Mapping[str, Preset]) -> Iterator[str
 
 def _row(label: str, text: str) -> Iterator[str]:
     for line in textwrap.wrap(text, _WIDTH - 28):
-        yield f"{label:<28}{line}"
+        yield f"{label:<27} {line}"
         label = ""
 
 

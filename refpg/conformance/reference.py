@@ -183,22 +183,39 @@ def _td_errors(rewards: Any, values: Any, next_values: Any, terminated: Any, gam
 
 
 def _gae(
-    rewards: Any, values: Any, next_values: Any, terminated: Any, truncated: Any, gamma: Any, gae_lambda: Any
+    conventions: Conventions,
+    rewards: Any,
+    values: Any,
+    next_values: Any,
+    terminated: Any,
+    truncated: Any,
+    gamma: Any,
+    gae_lambda: Any,
 ) -> Any:
-    estimate = estimation.gae(rewards, values, next_values, terminated, truncated, gamma, gae_lambda)
+    target = conventions["gae.value_target"]
+    rollout = rewards, values, next_values, terminated, truncated
+    estimate = estimation.gae(*rollout, gamma, gae_lambda, value_target=target)
     return {"advantages": estimate.advantages, "value_targets": estimate.value_targets}
 
 
-def _gae_rollout(rewards: Any, values: Any, dones: Any, last_values: Any, gamma: Any, gae_lambda: Any) -> Any:
-    estimate = estimation.gae_rollout(rewards, values, dones, last_values, gamma, gae_lambda)
+def _gae_rollout(
+    conventions: Conventions,
+    rewards: Any,
+    values: Any,
+    dones: Any,
+    last_values: Any,
+    gamma: Any,
+    gae_lambda: Any,
+) -> Any:
+    target = conventions["gae.value_target"]
+    estimate = estimation.gae_rollout(rewards, values, dones, last_values, gamma, gae_lambda, value_target=target)
     return {"advantages": estimate.advantages, "value_targets": estimate.value_targets}
 
 
 def _normalize_advantages(conventions: Conventions, advantages: Any) -> Any:
+    epsilon, _, form = conventions["advantage.epsilon"].partition("_")
     return estimation.normalize_advantages(
-        advantages,
-        ddof=int(conventions["advantage.ddof"]),
-        epsilon=float(conventions["advantage.epsilon"]),
+        advantages, ddof=int(conventions["advantage.ddof"]), epsilon=float(epsilon), form=form or "added"
     )
 
 
@@ -219,6 +236,24 @@ def _clipped_objective(old_log_prob: Any, new_log_prob: Any, advantages: Any, cl
 
 def _clipped_objective_gradient(old_log_prob: Any, new_log_prob: Any, advantages: Any, clip: Any) -> Any:
     return surrogate.clipped_objective_gradient(old_log_prob, new_log_prob, advantages, clip)
+
+
+def _asymmetric_clipped_objective(
+    old_log_prob: Any, new_log_prob: Any, advantages: Any, clip_low: Any, clip_high: Any
+) -> Any:
+    samples = old_log_prob, new_log_prob, advantages, clip_low
+    return {
+        "objective": surrogate.clipped_objective(*samples, clip_high=clip_high),
+        "gradient": surrogate.clipped_objective_gradient(*samples, clip_high=clip_high),
+    }
+
+
+def _dual_clipped_objective(old_log_prob: Any, new_log_prob: Any, advantages: Any, clip: Any, floor: Any) -> Any:
+    samples = old_log_prob, new_log_prob, advantages, clip
+    return {
+        "objective": surrogate.dual_clipped_objective(*samples, floor=floor),
+        "gradient": surrogate.dual_clipped_objective_gradient(*samples, floor=floor),
+    }
 
 
 def _clipped_objective_parameter_gradient(
@@ -247,17 +282,28 @@ def _kl_penalty_update(conventions: Conventions, kl_penalty: Any, kl: Any, targe
     return surrogate.kl_penalty_update(kl_penalty, kl, target, schedule=conventions["kl_penalty.schedule"])
 
 
+def _proportional_kl_penalty_update(kl_penalty: Any, kl: Any, target: Any, samples: int, horizon: int) -> Any:
+    return surrogate.proportional_kl_penalty_update(kl_penalty, kl, target, samples=samples, horizon=horizon)
+
+
 def _factor(conventions: Conventions) -> float:
     return {"1": 1.0, "1/2": 0.5}[conventions["value_loss.factor"]]
 
 
 def _value_loss(conventions: Conventions, values: Any, targets: Any) -> Any:
-    return surrogate.value_loss(values, targets, factor=_factor(conventions))
+    return surrogate.value_loss(values, targets, factor=_factor(conventions), error=conventions["value_loss.error"])
 
 
 def _clipped_value_loss(conventions: Conventions, values: Any, old_values: Any, targets: Any, clip: Any) -> Any:
-    form = conventions["value_loss.clip"]
-    return surrogate.clipped_value_loss(values, old_values, targets, clip, form=form, factor=_factor(conventions))
+    return surrogate.clipped_value_loss(
+        values,
+        old_values,
+        targets,
+        clip,
+        form=conventions["value_loss.clip"],
+        factor=_factor(conventions),
+        error=conventions["value_loss.error"],
+    )
 
 
 def _entropy_bonus(policy: Any, observations: Any) -> Any:
@@ -296,6 +342,7 @@ def _ppo_objective(
         value_coefficient=value_coefficient,
         entropy_coefficient=entropy_coefficient,
         value_factor=_factor(conventions),
+        value_error=conventions["value_loss.error"],
     )
     assert result.value_gradient is not None
     return {
@@ -579,18 +626,29 @@ def _lower_bounds(
     return {name: found[name].lower for name in ("trpo_kl", "trpo_tv", "pinsker", "cpo")}
 
 
+def _mm_step(old_probabilities: Any, advantages: Any, visitation: Any, penalty: Any) -> Any:
+    table, info = updates.mm_step(old_probabilities, advantages, visitation, penalty)
+    return {"probabilities": table, "max_kl": info.max_kl}
+
+
+def _trust_region_dual(matrix: Any, gradient: Any, max_kl: Any) -> Any:
+    solved = updates.trust_region_dual(matrix, gradient, max_kl)
+    return {"step": solved.step, "multiplier": solved.multiplier, "value": solved.value}
+
+
 _OPS_WITHOUT_CONVENTIONS: dict[str, Answer] = {
     "kl_estimators": _kl_estimators,
     "discounted_returns": _discounted_returns,
     "td_errors": _td_errors,
-    "gae": _gae,
-    "gae_rollout": _gae_rollout,
     "explained_variance": _explained_variance,
     "ratio": _ratio,
     "clipped_objective": _clipped_objective,
     "clipped_objective_gradient": _clipped_objective_gradient,
     "clipped_objective_parameter_gradient": _clipped_objective_parameter_gradient,
+    "asymmetric_clipped_objective": _asymmetric_clipped_objective,
+    "dual_clipped_objective": _dual_clipped_objective,
     "kl_penalized_objective": _kl_penalized_objective,
+    "proportional_kl_penalty_update": _proportional_kl_penalty_update,
     "entropy_bonus": _entropy_bonus,
     "adam_step": _adam_step,
     "ppo_epoch": _ppo_epoch,
@@ -613,8 +671,12 @@ _OPS_WITHOUT_CONVENTIONS: dict[str, Answer] = {
     "policy_total_variation": _policy_total_variation,
     "penalty_coefficient": _penalty_coefficient,
     "lower_bounds": _lower_bounds,
+    "mm_step": _mm_step,
+    "trust_region_dual": _trust_region_dual,
 }
 _OPS_WITH_CONVENTIONS: dict[str, Answer] = {
+    "gae": _gae,
+    "gae_rollout": _gae_rollout,
     "normalize_advantages": _normalize_advantages,
     "clip_fraction": _clip_fraction,
     "approximate_kl": _approximate_kl,

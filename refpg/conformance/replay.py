@@ -1,26 +1,30 @@
 """A recorded run, judged again: its answers by the vectors installed here.
 
 Answers that were recorded are compared anew, with all that follows from it; what needed the implementation — that it
-crashed, declared an op unsupported, changed its inputs — stays as it was recorded, and so does what was said of an
-answer too large to be kept.  Nothing in a record is believed that the vectors can contradict: the release must be the
-one that is installed, to the byte, and the cases must be exactly those of the profiles it names.
+crashed, declared an op unsupported, changed its inputs, violates a law — stays as it was recorded, and so does what
+was said of an answer too large to be kept.  Nothing in a record is believed that the vectors can contradict: the
+release must be the one that is installed, to the byte, and the cases must be exactly those of the profiles it names.
+Nor does a record excuse itself: its waivers are known, and hold again only if they are given again.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
 from refpg.conformance.adapters import UsageError
-from refpg.conformance.diagnosis import Diagnosis
+from refpg.conformance.consequences import CONSEQUENCE
+from refpg.conformance.diagnosis import Diagnosis, Last, nobody
+from refpg.conformance.laws import LAWS
 from refpg.conformance.releases import select
 from refpg.conformance.report.jsonl import MAX_BYTES, Line, Recorded, read_json_lines
 from refpg.conformance.report.record import Origin, ReportError, pairs, plural
-from refpg.conformance.run import Run, explained, ops_of
+from refpg.conformance.run import Run, explained, ops_of, standing
 from refpg.conformance.vectors import DATA, Case, Vectors, load
 from refpg.conformance.verdicts import Outcome, Reply, Verdict, verdict_on
+from refpg.conformance.waivers import Waiver, excused, waiver_of
 from refpg.notation import Array
 
 _COMPARED = (Verdict.CONFORMS, Verdict.IMPRECISE, Verdict.WRONG)
@@ -43,13 +47,15 @@ class Replay:
     kept: int
 
 
-def replay(path: Path, *, data: Path = DATA) -> Replay:
+def replay(path: Path, *, waivers: Mapping[str, Waiver] | None = None, data: Path = DATA) -> Replay:
     """Read a record and judge its answers again.
 
     Parameters
     ----------
     path : Path
         What ``refpg check --out`` wrote.
+    waivers : mapping of str to Waiver, optional
+        As in `refpg.conformance.run.check`; those of the record do not hold by themselves.
     data : Path
         The vectors.
 
@@ -61,6 +67,8 @@ def replay(path: Path, *, data: Path = DATA) -> Replay:
     ------
     ReportError
         If it is not a whole record, or of vectors that are not installed or were changed since.
+    UsageError
+        If there is no such file, or a waiver is for no case or has expired.
     VectorError
         If the vectors installed are not as released.
     """
@@ -68,19 +76,21 @@ def replay(path: Path, *, data: Path = DATA) -> Replay:
     vectors = _vectors(recorded, data)
     _check_selection(recorded, vectors)
     for number, line in enumerate(recorded.lines, start=2):
-        _check_line(number, line, vectors)
+        _check_line(number, line, vectors, recorded)
     before = [line.outcome for line in recorded.lines]
-    _check_counts(recorded, _run(recorded, vectors, before, {}))
+    _check_counts(recorded, _run(recorded, vectors, before, {}, recorded.waivers))
+    waived = standing(waivers or {}, [outcome.case for outcome in before], data=data, release=recorded.release)
 
     judged = [_judged(line, vectors) for line in recorded.lines]
     known = [i for i, line in enumerate(recorded.lines) if not line.too_large]
-    final, found = explained([judged[i] for i in known], vectors)
+    final, found = explained([judged[i] for i in known], vectors, _recorded_laws(recorded))
     after = dict(enumerate(judged)) | dict(zip(known, final, strict=True))
     diagnoses = {known[i]: diagnosis for i, diagnosis in found.items()}
     for i, line in enumerate(recorded.lines):
         if line.too_large and line.diagnosis is not None:
             diagnoses[i] = line.diagnosis
-    run = _run(recorded, vectors, list(after.values()), {i: diagnoses[i] for i in sorted(diagnoses)})
+    outcomes = excused(after.values(), waived)
+    run = _run(recorded, vectors, outcomes, {i: diagnoses[i] for i in sorted(diagnoses)}, waived)
     return Replay(
         run,
         recorded.origin,
@@ -156,7 +166,7 @@ def _check_selection(recorded: Recorded, vectors: Vectors) -> None:
         raise ReportError("two lines have the same case and conventions")
 
 
-def _check_line(number: int, line: Line, vectors: Vectors) -> None:
+def _check_line(number: int, line: Line, vectors: Vectors, recorded: Recorded) -> None:
     """Refuse what the vectors do not know."""
     outcome, case = line.outcome, vectors.case(line.outcome.case)
 
@@ -173,19 +183,41 @@ def _check_line(number: int, line: Line, vectors: Vectors) -> None:
     diagnosis = line.diagnosis or Diagnosis("none", False, (), (), ())
     if not set(diagnosis.bugs) <= set(vectors.bugs):
         refuse("the diagnosis names an unknown bug")
+    if diagnosis.kind == "law" and diagnosis.name not in LAWS:
+        refuse("the diagnosis names an unknown law")
+    if outcome.verdict is Verdict.WAIVED and waiver_of(outcome.case, recorded.waivers) is None:
+        refuse("WAIVED without a waiver")
+    verdict = outcome.excused or outcome.verdict
     if line.leaves is None:
-        if line.too_large and outcome.verdict is not Verdict.WRONG:
-            refuse(f"{outcome.verdict.value}, with an answer larger than any certified one")
-        if outcome.verdict in _COMPARED and not line.too_large:
-            refuse(f"{outcome.verdict.value} without an answer")
+        if line.too_large and verdict is not Verdict.WRONG:
+            refuse(f"{verdict.value}, with an answer larger than any certified one")
+        if verdict in _COMPARED and not line.too_large:
+            refuse(f"{verdict.value} without an answer")
         return
-    if outcome.verdict not in (*_COMPARED, Verdict.HARNESS_ERROR):
-        refuse(f"{outcome.verdict.value} with an answer")
+    if verdict not in (*_COMPARED, Verdict.HARNESS_ERROR):
+        refuse(f"{verdict.value} with an answer")
     if set(line.leaves) != set(case.shapes):
         refuse(f"the answer has the arrays {sorted(line.leaves)[:4]}, expected {sorted(case.shapes)[:4]}")
     for path, leaf in line.leaves.items():
         if case.shapes[path].kind == "int" and leaf.dtype.kind != "i" and leaf.size:
             refuse(f"{path} holds other numbers than integers")
+
+
+def _recorded_laws(recorded: Recorded) -> Last:
+    """Return who says what the search for a violated law found when there was an implementation to ask."""
+    said = {
+        (line.outcome.case, frozenset(line.outcome.conventions.items())): line.diagnosis
+        for line in recorded.lines
+        if line.diagnosis is not None and line.diagnosis.kind in ("law", "none")
+    }
+
+    def last(outcome: Outcome) -> Diagnosis:
+        found = said.get((outcome.case, frozenset(outcome.conventions.items())))
+        if found is None:
+            return nobody(outcome)
+        return replace(found, lines=tuple(line for line in found.lines if line[0] != CONSEQUENCE))
+
+    return last
 
 
 def _check_counts(recorded: Recorded, run: Run) -> None:
@@ -197,7 +229,11 @@ def _check_counts(recorded: Recorded, run: Run) -> None:
 
 
 def _run(
-    recorded: Recorded, vectors: Vectors, outcomes: list[Outcome], diagnoses: Mapping[int, Diagnosis]
+    recorded: Recorded,
+    vectors: Vectors,
+    outcomes: list[Outcome],
+    diagnoses: Mapping[int, Diagnosis],
+    waivers: Mapping[str, Waiver],
 ) -> Run:
     return Run(
         recorded.adapter,
@@ -207,12 +243,14 @@ def _run(
         tuple(outcomes),
         diagnoses,
         recorded.without_vectors,
+        waivers,
     )
 
 
 def _judged(line: Line, vectors: Vectors) -> Outcome:
+    """Return the outcome as it is without a waiver."""
     if line.leaves is None:
-        return line.outcome
+        return replace(line.outcome, verdict=line.outcome.excused or line.outcome.verdict, excused=None)
     outcome, case = line.outcome, vectors.case(line.outcome.case)
     assert case is not None
     expected = case.under(outcome.conventions)

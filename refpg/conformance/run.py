@@ -10,18 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from refpg.conformance.adapters import Adapter, UsageError, nearest
 from refpg.conformance.consequences import CONSEQUENCE, consequence
-from refpg.conformance.diagnosis import Diagnosis, diagnose
+from refpg.conformance.diagnosis import Diagnosis, Last, diagnose, nobody
+from refpg.conformance.diagnosis.violations import Search
 from refpg.conformance.ops import OPS, PROFILES
 from refpg.conformance.presets import applied, chosen
 from refpg.conformance.vectors import DATA, RELEASE, Axis, Case, Expected, Vectors, load
 from refpg.conformance.verdicts import EXECUTED, Outcome, Verdict, verdict_on
+from refpg.conformance.waivers import Waiver, concerning, excused, stale
 from refpg.conformance.worker import TIMEOUT, opened
 
 CONFORM, MISMATCH, USAGE, HARNESS, NOTHING_EXECUTED = range(5)
@@ -33,7 +36,8 @@ class Run:
 
     Fields: ``adapter`` is what was judged, by which ``vectors``; ``profiles`` and ``only`` what was asked for;
     ``outcomes`` one per case and certified answer, in the order of the contract; ``diagnoses`` by position in it;
-    ``without_vectors`` the ops of the profiles that this release has no case for.
+    ``without_vectors`` the ops of the profiles that this release has no case for; ``waivers`` of its cases, by id or
+    glob.
     """
 
     adapter: Adapter
@@ -43,6 +47,7 @@ class Run:
     outcomes: tuple[Outcome, ...]
     diagnoses: Mapping[int, Diagnosis]
     without_vectors: tuple[str, ...]
+    waivers: Mapping[str, Waiver] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return how many cases ended in each verdict, with those in the profile and those executed."""
@@ -58,14 +63,22 @@ class Run:
         return max((o.worst for o in self.outcomes if o.verdict is Verdict.CONFORMS), default=None)
 
     @property
-    def exit_code(self) -> int:
-        """0 all executed cases conform, 1 a mismatch, 3 an error of the harness, 4 nothing was executed.
+    def stale(self) -> dict[str, str]:
+        """The waivers that have outlived what they were written for, and why."""
+        return stale(self.outcomes, self.waivers)
 
-        An error of the harness outranks a mismatch: the run does not say all it should.
+    @property
+    def exit_code(self) -> int:
+        """0 all executed cases conform, 1 a mismatch, 2 a stale waiver, 3 an error of the harness, 4 nothing executed.
+
+        An error of the harness outranks the others: the run does not say all it should.  What is waived is no
+        mismatch, and no execution either.
         """
         count = self.counts()
         if count["harness_error"]:
             return HARNESS
+        if self.stale:
+            return USAGE
         if count["wrong"] or count["imprecise"]:
             return MISMATCH
         return CONFORM if count["executed"] else NOTHING_EXECUTED
@@ -82,6 +95,8 @@ def check(
     timeout: float = TIMEOUT,
     in_process: bool = False,
     jobs: int = 1,
+    laws: bool = True,
+    waivers: Mapping[str, Waiver] | None = None,
     data: Path = DATA,
     release: str = RELEASE,
     progress: Callable[[int, int], None] | None = None,
@@ -113,6 +128,10 @@ def check(
         Load a string target into this process, where a debugger sees it and nothing stops it.
     jobs : int
         Judge by so many processes; the result is the same.  Without effect where no process is started.
+    laws : bool
+        Look for a law that is violated, with hypothesis, where nothing else explains a wrong answer.
+    waivers : mapping of str to Waiver, optional
+        Case id, or a glob like ``only``, → why it may fail, and until when.  A waiver for a case that conforms is red.
     data, release
         The vectors.
     progress : callable, optional
@@ -125,7 +144,7 @@ def check(
     Raises
     ------
     UsageError
-        If a name is unknown, or the target is not there or contradicts itself.
+        If a name is unknown, the target is not there or contradicts itself, or a waiver is for no case or has expired.
     TargetCrash
         If the target raises while it is loaded.
     VectorError
@@ -135,6 +154,7 @@ def check(
     if dtype is not None and dtype not in vectors.policy.unit_roundoff:
         known = vectors.policy.unit_roundoff
         raise UsageError(f"dtype {dtype!r} is unknown{nearest(dtype, known)}, expected {' or '.join(known)}")
+    waived = standing(waivers or {}, [case.id for case in cases], data=data, release=release)
     known_dtypes = vectors.policy.unit_roundoff
     with opened(
         target, vectors.axes, known_dtypes, timeout=timeout, in_process=in_process, jobs=jobs, release=release
@@ -146,16 +166,43 @@ def check(
             adapter = applied(adapter, chosen(conventions, vectors.axes, data), vectors.axes)
         work = [(case, expected) for case in cases for expected in _variants(case, adapter, vectors.axes)]
         outcomes = _outcomes(work, adapter, vectors, stability, jobs, progress)
-    final, diagnoses = explained(outcomes, vectors)
+        final, diagnoses = explained(outcomes, vectors, Search(adapter) if laws else nobody)
     return Run(
         replace(adapter, ask=None, echo=None),  # nobody answers any more
         vectors,
         tuple(profiles) or PROFILES,
         only,
-        tuple(final),
+        tuple(excused(final, waived)),
         diagnoses,
         tuple(op for op in ops if op not in vectors.cases),
+        waived,
     )
+
+
+def standing(
+    waivers: Mapping[str, Waiver], cases: Sequence[str], *, data: Path = DATA, release: str = RELEASE
+) -> dict[str, Waiver]:
+    """Return the waivers that concern the cases of a run and hold today.
+
+    Parameters
+    ----------
+    waivers : mapping of str to Waiver
+        Case id or glob → waiver.
+    cases : sequence of str
+        The ids of the cases that are judged.
+    data, release
+        As in `check`.
+
+    Returns
+    -------
+    dict of str to Waiver
+
+    Raises
+    ------
+    UsageError
+        As in `refpg.conformance.waivers.concerning`.
+    """
+    return concerning(waivers, cases, lambda: load(data, release=release).ids(), date.today())
 
 
 def selected(
@@ -286,12 +333,14 @@ def _judge(
     return verdict_on(case, expected, reply, dtype, vectors.policy)
 
 
-def explained(outcomes: Sequence[Outcome], vectors: Vectors) -> tuple[list[Outcome], dict[int, Diagnosis]]:
+def explained(
+    outcomes: Sequence[Outcome], vectors: Vectors, last: Last = nobody
+) -> tuple[list[Outcome], dict[int, Diagnosis]]:
     """Explain every wrong or imprecise answer of a run, and say what a wrong step does.
 
     Parameters
     ----------
-    outcomes, vectors
+    outcomes, vectors, last
         As in `refpg.conformance.diagnosis.diagnose`.
 
     Returns
@@ -299,7 +348,7 @@ def explained(outcomes: Sequence[Outcome], vectors: Vectors) -> tuple[list[Outco
     outcomes, diagnoses
         Likewise.
     """
-    final, diagnoses = diagnose(outcomes, vectors)
+    final, diagnoses = diagnose(outcomes, vectors, last)
     for i, diagnosis in diagnoses.items():
         case = vectors.case(final[i].case)
         assert case is not None

@@ -10,6 +10,8 @@ dominant, advantages differ.  Lengths of different axes differ.
     policies(distribution)          a tanh policy of the contract, one near it, observations, actions, advantages
     systems()                       a symmetric positive definite matrix and a right-hand side
     optimizer_states()              parameters, gradient and moments of Adam
+    mdps()                          a finite MDP, policies of it
+    tables()                        policies as tables, advantages
 
 Each draws a mapping with the keys of its docstring, or those asked for by ``names``; `inputs` draws what a law needs.
 `refpg_policies` draws a `refpg.policy.Policy` with its θ instead of layers.
@@ -17,7 +19,8 @@ Each draws a mapping with the keys of its docstring, or those asked for by ``nam
 
 import inspect
 from collections.abc import Callable, Collection, Iterable
-from itertools import pairwise
+from functools import cache
+from itertools import pairwise, product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,6 +41,10 @@ _FACTORS = ((2, 3), (3, 2), (2, 4), (2, 3, 2))
 # Rows of a batch and widths of a network: features, hidden units, outputs.  Equal hidden widths make a square matrix.
 _NETWORKS = ((4, (2, 3)), (3, (2, 4)), (5, (2, 4, 3)), (4, (3, 5, 2)), (5, (3, 4, 4, 2)), (2, (4, 5, 3)))
 _ROLLOUTS = ((2, 1), (3, 2), (5, 2), (4, 3), (6, 2))
+# States and actions; of tables at least three actions, for one of them is never taken.
+_WORLDS = ((2, 3), (3, 2), (4, 3), (3, 4))
+_TABLES = ((2, 3), (4, 3), (3, 4))
+_EIGHTHS = 8
 
 
 def dyadics(bound: float = 4.0, bits: int = 5) -> SearchStrategy[float]:
@@ -355,6 +362,98 @@ def optimizer_states(draw: DrawFn, names: Collection[str] | None = None) -> dict
     return asked.drawn
 
 
+def probabilities(*shape: int, positive: bool = False) -> SearchStrategy[Array]:
+    """Return a strategy of probabilities in eighths, whose sum along the last axis, of at most four entries, is 1.
+
+    Parameters
+    ----------
+    *shape : int
+        Lengths of the axes.
+    positive : bool
+        Whether none may be 0.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(probabilities(2, positive=True), lambda p: p[0] < 0.5)
+    array([0.125, 0.875])
+    """
+    *rows, size = shape
+    count = int(np.prod(rows))
+    drawn = st.lists(st.sampled_from(_eighths(size, int(positive))), min_size=count, max_size=count)
+    return drawn.map(lambda numerators: np.array(numerators, dtype=np.float64).reshape(shape) / _EIGHTHS)
+
+
+@cache
+def _eighths(size: int, least: int) -> list[tuple[int, ...]]:
+    """Return the numerators of all rows of sum 1, the most certain first."""
+    rows = [row for row in product(range(least, _EIGHTHS + 1), repeat=size) if sum(row) == _EIGHTHS]
+    return sorted(rows, key=lambda row: (-max(row), row.index(max(row))))
+
+
+def _discounts() -> SearchStrategy[float]:
+    return st.integers(1, 7).map(lambda k: k / 8)
+
+
+@st.composite
+def mdps(draw: DrawFn, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Draw a finite MDP of S states and A actions: ``world``, a mapping, and policies of it, (S, A), positive.
+
+    ``world`` has ``transition`` (S, A, S), ``reward`` (S, A), ``start`` (S,) and ``gamma`` ≤ 7/8; the policies are
+    ``probabilities``, ``new_probabilities``, ``other_probabilities`` and the softmax of ``logits``.  Also ``potential``
+    (S,), ``shift``, ``factor`` > 0, and a ``state``, modulo S.
+    """
+    S, A = draw(st.sampled_from(_WORLDS))
+    asked = _Asked(draw, names)
+    worlds = {
+        "transition": probabilities(S, A, S),
+        "reward": arrays((S, A), 4, 3),
+        "start": probabilities(S),
+        "gamma": _discounts(),
+    }
+    asked.ask("world", lambda: st.fixed_dictionaries(worlds))
+    for name in ("probabilities", "new_probabilities", "other_probabilities"):
+        asked.ask(name, lambda: probabilities(S, A, positive=True))
+    asked.ask("logits", lambda: arrays((S, A), 2))
+    asked.ask("potential", lambda: arrays(S, 4, 3))
+    asked.ask("shift", lambda: dyadics(4, 3))
+    asked.ask("factor", lambda: positive())
+    asked.ask("state", lambda: st.integers(0, 3))
+    return asked.drawn
+
+
+@st.composite
+def tables(draw: DrawFn, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Draw policies as tables (S, A), of which none takes the last action in state 0, and all take all others.
+
+    ``old_probabilities``, ``new_probabilities``, ``other_probabilities``; ``state_weights`` (S,), of sum 1;
+    ``advantages`` (S, A), pairwise different in size; ``gamma`` and ``other_gamma`` ≤ 7/8; ``factor`` > 0.
+    """
+    S, A = draw(st.sampled_from(_TABLES))
+    asked = _Asked(draw, names)
+    for name in ("old_probabilities", "new_probabilities", "other_probabilities"):
+        asked.ask(name, lambda: _never_the_last_at_first(S, A))
+    asked.ask("state_weights", lambda: probabilities(S))
+    asked.ask("advantages", lambda: _of_different_sizes(S, A))
+    for name in ("gamma", "other_gamma"):
+        asked.ask(name, _discounts)
+    asked.ask("factor", lambda: positive())
+    return asked.drawn
+
+
+@st.composite
+def _never_the_last_at_first(draw: DrawFn, S: int, A: int) -> Array:
+    first = np.append(draw(probabilities(A - 1, positive=True)), 0.0)
+    return np.vstack([first, draw(probabilities(S - 1, A, positive=True))])
+
+
+@st.composite
+def _of_different_sizes(draw: DrawFn, S: int, A: int) -> Array:
+    sizes = draw(arrays((S, A), 4, 3, distinct=True)) + 5.0
+    signs = draw(st.lists(st.sampled_from((1.0, -1.0)), min_size=S * A, max_size=S * A))
+    return sizes * np.reshape(signs, (S, A))
+
+
 _DRAWS: dict[str, Callable[..., SearchStrategy[dict[str, Any]]]] = {
     "distributions": distributions,
     "samples": samples,
@@ -362,6 +461,8 @@ _DRAWS: dict[str, Callable[..., SearchStrategy[dict[str, Any]]]] = {
     "policies": policies,
     "systems": systems,
     "optimizer_states": optimizer_states,
+    "mdps": mdps,
+    "tables": tables,
 }
 
 

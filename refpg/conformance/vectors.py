@@ -1,6 +1,7 @@
 """The certified vectors: read from files that are trusted only after every check, into records that cannot change.
 
-A release is a folder with ``index.json``, which lists each file with its size and SHA-256, and one file per op.  Only
+A release is a folder with ``index.json`` and one file per op; beside it is the knowledge by which it judges:
+conventions, bugs, the policy of the tolerance, errata.  The index lists each file with its size and SHA-256.  Only
 listed files are opened, none larger than stated, and no byte is parsed before its hash agrees.  JSON is read strictly:
 no duplicate key, no NaN or infinity, no unknown field, no number that float64 cannot hold, no text of more than one
 line.  Whatever is wrong is a `VectorError` that names the file and the place.
@@ -30,6 +31,7 @@ from refpg.notation import Array
 
 DATA = Path(__file__).parent / "data"
 RELEASE = "2026.1"
+KNOWLEDGE = ("bugs.json", "conventions.json", "errata.json", "policy.json")
 
 MAX_INDEX_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
@@ -55,6 +57,9 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _NOT_ZERO = re.compile(r"-?[0.]*[1-9]")
 _LARGEST_EXACT_INTEGER = 2**53
+
+# The knowledge is partly written by hand, in a checkout; the op files never are.
+_ON_PURPOSE = " (an edit on purpose is vouched for by `python -m verification.certify --seal`)"
 
 # From the name of a file below the data folder and a number of bytes to the content, at most so many bytes of it.
 Reader = Callable[[str, int], bytes]
@@ -258,16 +263,17 @@ def read_release(read: Reader, release: str, *, ops: Collection[str] | None = No
     """
     if not _RELEASE_NAME.fullmatch(release):
         raise VectorError(f"{release!r} is not the name of a release, expected e.g. {RELEASE!r}")
-    axes = _read_axes(read)
-    bugs = _read_bugs(read)
-    policy = _read_policy(read)
-    errata = _read_errata(read)
     content = _content(read, f"{release}/index.json", MAX_INDEX_BYTES)
     here = _Place("index.json")
-    index = here.document(parse(content, here.name), "schema release status files")
+    index = here.document(parse(content, here.name), "schema release status knowledge files")
     if index["release"] != release:
         raise here.error(f"release is {str(index['release'])[:40]!r}, expected {release!r}")
     status = here.text(index, "status")
+    seals = _read_seals(here, index["knowledge"])
+    axes = _read_axes(read, seals)
+    bugs = _read_bugs(read, seals)
+    policy = _read_policy(read, seals)
+    errata = _read_errata(read, seals)
     cases: dict[str, tuple[Case, ...]] = {}
     listed = set()
     for entry in here.records(index["files"], "name sha256 bytes cases", most=MAX_FILES):
@@ -278,7 +284,7 @@ def read_release(read: Reader, release: str, *, ops: Collection[str] | None = No
         if op in listed:
             raise here.error(f"{name} is listed twice")
         listed.add(op)
-        seal = _read_seal(here.at(name), entry)
+        seal = _read_seal(here.at(name), entry, here.integer(entry, "cases", least=1))
         if ops is None or op in ops:
             cases[op] = _read_cases(read, release, seal, op, axes, bugs, policy)
     _check_errata(errata, cases)
@@ -401,10 +407,13 @@ def _content(read: Reader, name: str, limit: int) -> bytes:
     return content
 
 
-def _document(read: Reader, name: str, limit: int, fields: str) -> tuple["_Place", dict[str, Any]]:
-    """Read a file of the schema this version knows, with these fields."""
-    here = _Place(_last(name))
-    return here, here.document(parse(_content(read, name, limit), here.name), fields)
+def _document(
+    read: Reader, name: str, limit: int, seals: Mapping[str, "_Seal"], fields: str
+) -> tuple["_Place", dict[str, Any]]:
+    """Read a file of the knowledge, of the schema this version knows, with these fields."""
+    here, content = _Place(name), _content(read, name, limit)
+    _check_seal(here, content, seals[name], _ON_PURPOSE)
+    return here, here.document(parse(content, here.name), fields)
 
 
 def _last(name: str) -> str:
@@ -472,8 +481,8 @@ class _Place:
         return record
 
 
-def _read_axes(read: Reader) -> dict[str, Axis]:
-    here, content = _document(read, "conventions.json", MAX_INDEX_BYTES, "schema axes")
+def _read_axes(read: Reader, seals: Mapping[str, "_Seal"]) -> dict[str, Axis]:
+    here, content = _document(read, "conventions.json", MAX_INDEX_BYTES, seals, "schema axes")
     axes = {}
     for name, raw in _items(here, content["axes"]):
         there = here.at(name[:60])
@@ -492,8 +501,8 @@ def _read_axes(read: Reader) -> dict[str, Axis]:
     return axes
 
 
-def _read_bugs(read: Reader) -> dict[str, Bug]:
-    here, content = _document(read, "bugs.json", MAX_FILE_BYTES, "schema bugs")
+def _read_bugs(read: Reader, seals: Mapping[str, "_Seal"]) -> dict[str, Bug]:
+    here, content = _document(read, "bugs.json", MAX_FILE_BYTES, seals, "schema bugs")
     bugs = {}
     for name, raw in _items(here, content["bugs"]):
         there = here.at(name[:60])
@@ -506,8 +515,8 @@ def _read_bugs(read: Reader) -> dict[str, Bug]:
     return bugs
 
 
-def _read_policy(read: Reader) -> TolerancePolicy:
-    here, content = _document(read, "policy.json", MAX_INDEX_BYTES, "schema factor floor unit_roundoff text")
+def _read_policy(read: Reader, seals: Mapping[str, "_Seal"]) -> TolerancePolicy:
+    here, content = _document(read, "policy.json", MAX_INDEX_BYTES, seals, "schema factor floor unit_roundoff text")
     roundoff = {}
     for dtype, _ in _items(here, content["unit_roundoff"]):
         if not _DTYPE.fullmatch(dtype):
@@ -525,8 +534,8 @@ def _read_policy(read: Reader) -> TolerancePolicy:
     )
 
 
-def _read_errata(read: Reader) -> tuple[Erratum, ...]:
-    here, content = _document(read, "errata.json", MAX_INDEX_BYTES, "schema errata")
+def _read_errata(read: Reader, seals: Mapping[str, "_Seal"]) -> tuple[Erratum, ...]:
+    here, content = _document(read, "errata.json", MAX_INDEX_BYTES, seals, "schema errata")
     errata: dict[tuple[str, int], Erratum] = {}
     for record in here.records(content["errata"], "case rev date what why"):
         identity = here.text(record, "case")
@@ -571,7 +580,7 @@ def _items(here: _Place, value: Any) -> list[tuple[str, Any]]:
 
 
 class _Seal(NamedTuple):
-    """What the index says about a file."""
+    """What the index says about a file; knowledge has no ``cases``."""
 
     name: str
     sha256: str
@@ -579,13 +588,29 @@ class _Seal(NamedTuple):
     cases: int
 
 
-def _read_seal(here: _Place, entry: Mapping[str, Any]) -> _Seal:
+def _read_seals(here: _Place, raw: Any) -> dict[str, _Seal]:
+    """Read what the index says about the knowledge: about each of its files, and no other."""
+    entries = here.records(raw, "name sha256 bytes")
+    seals = {name: _read_seal(here.at(name), entry) for entry in entries if (name := here.text(entry, "name"))}
+    if sorted(entry["name"] for entry in entries) != sorted(KNOWLEDGE):
+        raise here.error(f"knowledge is {[name[:20] for name in seals][:8]}, expected {', '.join(KNOWLEDGE)}")
+    return seals
+
+
+def _read_seal(here: _Place, entry: Mapping[str, Any], cases: int = 0) -> _Seal:
     size = here.integer(entry, "bytes", least=2)
     if not isinstance(entry["sha256"], str) or not _SHA256.fullmatch(entry["sha256"]):
         raise here.error("sha256 is not 64 hexadecimal digits")
     if size > MAX_FILE_BYTES:
         raise here.error(f"larger than {MAX_FILE_BYTES} bytes")
-    return _Seal(entry["name"], entry["sha256"], size, here.integer(entry, "cases", least=1))
+    return _Seal(entry["name"], entry["sha256"], size, cases)
+
+
+def _check_seal(here: _Place, content: bytes, seal: _Seal, on_purpose: str = "") -> None:
+    if len(content) != seal.size:
+        raise here.error(f"has {len(content)} bytes, the index says {seal.size}{on_purpose}")
+    if hashlib.sha256(content).hexdigest() != seal.sha256:
+        raise here.error(f"its SHA-256 is not the one of the index; the file was altered or damaged{on_purpose}")
 
 
 def _read_cases(
@@ -599,10 +624,7 @@ def _read_cases(
 ) -> tuple[Case, ...]:
     here = _Place(seal.name)
     content = _content(read, f"{release}/{seal.name}", seal.size)
-    if len(content) != seal.size:
-        raise here.error(f"has {len(content)} bytes, the index says {seal.size}")
-    if hashlib.sha256(content).hexdigest() != seal.sha256:
-        raise here.error("its SHA-256 is not the one of the index; the file was altered or damaged")
+    _check_seal(here, content, seal)
     record = here.document(parse(content, seal.name), "schema op cases")
     if record["op"] != op:
         raise here.error(f"op is {str(record['op'])[:40]!r}, expected {op!r}")

@@ -38,9 +38,12 @@ class Verdict(Enum):
     NOT_RESOLVED = "NOT RESOLVED"
     NO_EXPECTED = "NO EXPECTED VALUE"
     HARNESS_ERROR = "HARNESS ERROR"
+    WAIVED = "WAIVED"
 
 
+# What a waiver excuses was called too, but does not count as executed: it makes nothing green.
 EXECUTED = (Verdict.CONFORMS, Verdict.IMPRECISE, Verdict.WRONG, Verdict.HARNESS_ERROR)
+CALLED = (*EXECUTED, Verdict.WAIVED)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Outcome:
 
     Fields: ``case`` and ``op`` by name; ``verdict``; ``dtype`` it was judged by; ``conventions`` other than the
     defaults; ``worst`` error in tolerances, NaN if nothing was compared; ``comparisons`` of the leaves; ``message``,
-    the reason or the traceback; ``printed`` by the function to standard output; ``changed``, the inputs it modified.
+    the reason or the traceback; ``printed`` by the function to standard output; ``changed``, the inputs it modified;
+    ``excused``, what a waived one would be without its waiver.
     """
 
     case: str
@@ -89,6 +93,7 @@ class Outcome:
     message: str = ""
     printed: str = ""
     changed: tuple[str, ...] = ()
+    excused: Verdict | None = None
 
 
 class InvalidAnswer(ValueError):

@@ -13,10 +13,12 @@ network: φ, the products J v and Jᵀ φ̄, for exact methods J itself or J J�
 
 * `layout`: `Network`, `flatten`, `unflatten`, `initial_parameters`;
 * `activations`: each σ with σ', σ'' and its exact change;
-* `linearization`: `forward`, `forward_change`, `linearize` and the products.
+* `linearization`: `forward`, `forward_change`, `linearize` and the products;
+* `gauss_newton`: Σ JᵀMJ, dense, without its Jacobian.
 """
 
 from refpg.network.activations import ACTIVATIONS, Activation
+from refpg.network.gauss_newton import folded, gauss_newton_matrix, unfolded
 from refpg.network.layout import Network, flatten, initial_parameters, unflatten
 from refpg.network.linearization import Linearization, forward, forward_change, jacobian, jvp, linearize, vjp
 
@@ -26,12 +28,15 @@ __all__ = [
     "Linearization",
     "Network",
     "flatten",
+    "folded",
     "forward",
     "forward_change",
+    "gauss_newton_matrix",
     "initial_parameters",
     "jacobian",
     "jvp",
     "linearize",
     "unflatten",
+    "unfolded",
     "vjp",
 ]

@@ -59,7 +59,7 @@ class Activation(NamedTuple):
 
 def _size(z: Array) -> Array:
     """Return |z| as the analytic function ±z; like `_positive_part`, 0 belongs to the left."""
-    return np.where(z.real > 0, z, -z)
+    return np.abs(z) if np.isrealobj(z) else np.where(z.real > 0, z, -z)
 
 
 def _positive_part(z: Array) -> Array:

@@ -8,8 +8,8 @@
     cotangent   W̄_l = h_{l−1}ᵀ z̄_l    b̄_l = 1ᵀ z̄_l        z̄_{l−1} = σ'(z_{l−1}) ∘ (z̄_l W_lᵀ)
 
 The last layer has no activation: φ = (z_L, free).  A dot is a derivative along a direction of θ, a bar the
-derivative of ⟨φ̄, φ⟩.  Rows are independent; they are handled in blocks of ``ROWS_PER_BLOCK``, which stay in
-cache, and sums over rows are matrix products within a block, added in the order of the blocks.
+derivative of ⟨φ̄, φ⟩.  Rows are independent; they are handled in the parts of `refpg.rows`, which
+stay in cache, and sums over rows are matrix products within a part, added in the order of the parts.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,8 @@ import numpy as np
 
 from refpg.network.activations import ACTIVATIONS
 from refpg.network.layout import Network, check_network, split
-from refpg.notation import ROWS_PER_BLOCK, Array, Unrepresentable, bind_shapes, finite_results
+from refpg.notation import Array, Unrepresentable, bind_shapes, finite_results
+from refpg.rows import row_parts
 
 Layers = list[tuple[Array, Array]]
 
@@ -65,7 +66,7 @@ def forward(net: Network, theta: Array, x: Array) -> Array:
     """
     theta, x = _bind("forward", net, theta, x)
     layers, free = split(net, theta)
-    outputs = [_forward(net, layers, x[rows])[0][-1] for rows in _row_blocks(x)]
+    outputs = [_forward(net, layers, x[rows])[0][-1] for rows in row_parts(len(x))]
     return _with_free(np.concatenate(outputs), free)
 
 
@@ -117,7 +118,7 @@ def forward_change(net: Network, theta: Array, theta_change: Array, x: Array) ->
     theta, x, theta_change = _bind("forward_change", net, theta, x, theta_change=(theta_change, "P"))
     layers, free = split(net, theta)
     changes, free_change = split(net, theta_change)
-    blocks = [_forward_change(net, layers, changes, x[rows]) for rows in _row_blocks(x)]
+    blocks = [_forward_change(net, layers, changes, x[rows]) for rows in row_parts(len(x))]
     phi = _with_free(np.concatenate([z for z, _ in blocks]), free)
     phi_change = _with_free(np.concatenate([dz for _, dz in blocks]), free_change)
     return phi, phi_change
@@ -174,13 +175,12 @@ def linearize(net: Network, theta: Array, x: Array) -> "Linearization":
 class _Block:
     """What a forward pass leaves behind for some consecutive rows.
 
-    Fields: ``rows``, their place in the batch; ``h``, the input of each layer (L arrays); ``z`` and
-    ``slope``, z_l and σ'(z_l) of each hidden layer (L − 1 arrays).
+    Fields: ``rows``, their place in the batch; ``h``, the input of each layer (L arrays); ``slope``, σ'(z_l) of
+    each hidden layer (L − 1 arrays).
     """
 
     rows: slice
     h: list[Array]
-    z: list[Array]
     slope: list[Array]
 
 
@@ -383,15 +383,19 @@ class Linearization:
 
     def _tangents(self, block: _Block, directions: Layers) -> list[Array]:
         """Return ż_1, …, ż_L of some rows."""
-        W_dot, b_dot = directions[0]
-        z_dot = block.h[0] @ W_dot + b_dot
+        z_dot = _affine(block.h[0], *directions[0])
         tangents = [z_dot]
         hidden = zip(block.h[1:], block.slope, self.layers[1:], directions[1:], strict=True)
         for h, slope, (W, _), (W_dot, b_dot) in hidden:
             h_dot = slope * z_dot
-            z_dot = h @ W_dot + h_dot @ W + b_dot
+            z_dot = _affine(h, W_dot, b_dot)
+            z_dot += h_dot @ W
             tangents.append(z_dot)
         return tangents
+
+    def _before_activation(self, block: _Block, position: int) -> Array:
+        """Return z of a hidden layer again; it is not kept, since the curvature alone asks for it."""
+        return _affine(block.h[position], *self.layers[position])
 
     def _block_vjp(self, block: _Block, phi_bar: Array) -> Array:
         """Return Jᵀφ̄ of some rows."""
@@ -417,7 +421,7 @@ class Linearization:
             h = block.h[position]
             W_bar_dot = h.T @ z_bar_dot
             if position > 0:
-                slope, z, z_dot = block.slope[position - 1], block.z[position - 1], tangents[position - 1]
+                slope, z_dot = block.slope[position - 1], tangents[position - 1]
                 W, W_dot = self.layers[position][0], directions[position][0]
                 h_dot = slope * z_dot
                 W_bar_dot = W_bar_dot + h_dot.T @ z_bar
@@ -425,6 +429,7 @@ class Linearization:
             if position > 0:
                 h_bar = z_bar @ W.T
                 h_bar_dot = z_bar_dot @ W.T + z_bar @ W_dot.T
+                z = self._before_activation(block, position - 1)
                 z_bar = slope * h_bar
                 z_bar_dot = curvature(z) * z_dot * h_bar + slope * h_bar_dot
         return np.concatenate(leaves[::-1])
@@ -569,11 +574,6 @@ def _bind(function: str, net: Network, theta: Array, x: Array, **more: tuple[Arr
     return bind_shapes(function, sizes, theta=(theta, "P"), x=(x, "B D"), **more)
 
 
-def _row_blocks(x: Array) -> list[slice]:
-    """Return the consecutive blocks of rows, the last one shorter."""
-    return [slice(start, start + ROWS_PER_BLOCK) for start in range(0, len(x), ROWS_PER_BLOCK)]
-
-
 def _with_free(outputs: Array, free: Array) -> Array:
     """Return the outputs of the last layer, followed in each row by the free entries."""
     return np.concatenate([outputs, np.broadcast_to(free, (len(outputs), len(free)))], axis=1)
@@ -584,11 +584,18 @@ def _forward(net: Network, layers: Layers, x: Array) -> tuple[list[Array], list[
     value = ACTIVATIONS[net.activation].value
     W, b = layers[0]
     h = [x]
-    z = [x @ W + b]
+    z = [_affine(x, W, b)]
     for W, b in layers[1:]:
         h.append(value(z[-1]))
-        z.append(h[-1] @ W + b)
+        z.append(_affine(h[-1], W, b))
     return z, h
+
+
+def _affine(h: Array, W: Array, b: Array) -> Array:
+    """Return h W + b, added in place: the time of this module is the time of touching memory."""
+    z = h @ W
+    z += b
+    return z
 
 
 def _forward_change(net: Network, layers: Layers, changes: Layers, x: Array) -> tuple[Array, Array]:
@@ -610,8 +617,8 @@ def _linearize(net: Network, theta: Array, x: Array) -> Linearization:
     slope = ACTIVATIONS[net.activation].slope
     blocks = []
     outputs = []
-    for rows in _row_blocks(x):
+    for rows in row_parts(len(x)):
         z, h = _forward(net, layers, x[rows])
-        blocks.append(_Block(rows, h, z[:-1], [slope(z_l) for z_l in z[:-1]]))
+        blocks.append(_Block(rows, h, [slope(z_l) for z_l in z[:-1]]))
         outputs.append(z[-1])
     return Linearization(net, _with_free(np.concatenate(outputs), free), layers, blocks)

@@ -17,6 +17,8 @@ happened; an update that cannot improve returns θ itself and says why.
 * `trpo`: conjugate gradients and line search;
 * `nonlinear`: the trust region and the minorizer of a network with the exact KL, by SciPy's optimiser;
 * `adam`, `ppo`: the PPO objective, its minibatches and epochs;
+* `epochs`: the same with a KL penalty, and with what implementations add;
+* `values`: the value network fitted to targets;
 * `tables`: steps of a policy that is a table: KL ball, mirror descent, mixture;
 * `minorize`: the exact minorize–maximization step of a table.
 """
@@ -30,7 +32,8 @@ from refpg.updates.duality import (
     radius_of_penalty,
     trust_region_dual,
 )
-from refpg.updates.ending import CostEnding, Ending, MMEnding
+from refpg.updates.ending import CostEnding, Ending, MMEnding, PPOEnding
+from refpg.updates.epochs import EpochsUpdate, MinibatchStep, ppo_epochs
 from refpg.updates.minorize import MMStep, mm_step
 from refpg.updates.natural import (
     METHODS,
@@ -58,6 +61,7 @@ from refpg.updates.tables import (
     mixture_step,
 )
 from refpg.updates.trpo import ACCEPTANCE, LineSearch, Trial, TRPOStep, trpo_step, trust_region_line_search
+from refpg.updates.values import ValueFit, fit_values, fit_values_lbfgs, value_loss_and_gradient
 
 __all__ = [
     "ACCEPTANCE",
@@ -66,24 +70,30 @@ __all__ = [
     "CostConstrainedDual",
     "CostEnding",
     "Ending",
+    "EpochsUpdate",
     "ExactTrustRegion",
     "KLBallStep",
     "LineSearch",
     "MMEnding",
     "MMStep",
+    "MinibatchStep",
     "NaturalGradient",
     "NaturalGradientStep",
+    "PPOEnding",
     "PPOObjective",
     "PPOUpdate",
     "ParametricMMStep",
     "TRPOStep",
     "Trial",
     "TrustRegionDual",
+    "ValueFit",
     "adam_step",
     "conservative_mixing",
     "cost_constrained_dual",
     "exact_trust_region_step",
     "expected_improvement",
+    "fit_values",
+    "fit_values_lbfgs",
     "greedy_step",
     "kl_ball_step",
     "minibatch_order",
@@ -95,6 +105,7 @@ __all__ = [
     "parametric_mm_step",
     "penalty_of_radius",
     "penalty_step",
+    "ppo_epochs",
     "ppo_objective",
     "ppo_update",
     "radius_of_penalty",
@@ -103,4 +114,5 @@ __all__ = [
     "trpo_step",
     "trust_region_dual",
     "trust_region_line_search",
+    "value_loss_and_gradient",
 ]

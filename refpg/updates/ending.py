@@ -7,7 +7,7 @@ class Ending(Enum):
     """How a trust-region update ended; the value is the sentence for a person."""
 
     ACCEPTED = "a candidate was accepted"
-    NO_IMPROVEMENT = "no candidate improved the surrogate"
+    NO_IMPROVEMENT = "no candidate improved the surrogate as the rule asks"
     KL_EXCEEDED = "candidates improved the surrogate, but none of them inside the trust region"
     NON_POSITIVE_CURVATURE = "the step length is undefined: xᵀFx is not positive (is F singular and undamped?)"
     ZERO_GRADIENT = "the gradient is zero: the policy is stationary"
@@ -19,6 +19,13 @@ class MMEnding(Enum):
     IMPROVED = "the minorizer has a higher point than the current policy, and it was taken"
     AT_MAXIMUM = "the current policy maximises its own minorizer: no step pays for its KL"
     NO_IMPROVEMENT = "no point that was tried is higher on the minorizer"
+
+
+class PPOEnding(Enum):
+    """How PPO's epochs ended; the value is the sentence for a person."""
+
+    ALL_EPOCHS = "all epochs were made"
+    KL_REACHED = "the KL that a minibatch estimates passed its limit, and the rest was left"
 
 
 class CostEnding(Enum):

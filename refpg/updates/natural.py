@@ -5,11 +5,12 @@
     g = ∇L(θ)          x = (F + λI)⁻¹ g          s = √(2δ / xᵀ(F + λI)x) x          [TRPO (17)], [K01]
 """
 
+from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refpg.geometry import fisher_gram, fisher_matrix, fisher_operator, fisher_rows
+from refpg.geometry import fisher_gram, fisher_matrix, fisher_operator, fisher_rows, fisher_rows_operator
 from refpg.notation import Array, bind_shapes, choice, count, finite_results, row_weights, scalar
 from refpg.policy import Batch, Policy, log_prob_vjp
 from refpg.solvers import (
@@ -22,19 +23,21 @@ from refpg.solvers import (
 )
 from refpg.updates.ending import Ending
 
-METHODS = ("rows", "cholesky", "dual", "cg", "minimum_norm")
+METHODS = ("rows", "cholesky", "dual", "direct", "cg", "minimum_norm")
 
 
 class NaturalGradient(NamedTuple):
     """A natural gradient and how it was found.
 
-    Fields: ``direction`` (P,), x = (F + λI)⁻¹g; ``rank`` of F where the method measures it (minimum norm), else
-    None; ``cg`` the record of conjugate gradients where they were used, else None.
+    Fields: ``direction`` (P,), x = (F + λI)⁻¹g; ``method`` that was used, "dual" or "cholesky" for "direct"; ``rank``
+    of F where the method measures it (minimum norm), else None; ``cg`` the record of conjugate gradients where they
+    were used, else None.
     """
 
     direction: Array
-    rank: int | None
-    cg: CGResult | None
+    method: str
+    rank: int | None = None
+    cg: CGResult | None = None
 
 
 class NaturalGradientStep(NamedTuple):
@@ -56,7 +59,7 @@ class NaturalGradientStep(NamedTuple):
 
 
 @finite_results
-def surrogate_gradient(policy: Policy, theta: Any, batch: Batch) -> Array:
+def surrogate_gradient(policy: Policy, theta: Any, batch: Batch, *, executor: Executor | None = None) -> Array:
     """Return the gradient of the surrogate at θ = θ_old, the policy gradient.
 
     ::
@@ -71,6 +74,8 @@ def surrogate_gradient(policy: Policy, theta: Any, batch: Batch) -> Array:
         Parameters θ = θ_old.
     batch : Batch
         The samples; ``old_log_prob`` is not used, since θ is θ_old.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sum over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def surrogate_gradient(policy: Policy, theta: Any, batch: Batch) -> Array:
     """
     (advantages,) = bind_shapes("surrogate_gradient", {}, advantages=(batch.advantages, "B"))
     w = row_weights("surrogate_gradient", batch.weights, advantages)
-    return log_prob_vjp(policy, theta, batch.observations, batch.actions, w * advantages)
+    return log_prob_vjp(policy, theta, batch.observations, batch.actions, w * advantages, executor=executor)
 
 
 def natural_gradient(
@@ -101,6 +106,7 @@ def natural_gradient(
     method: str = "rows",
     iterations: int | None = None,
     weights: Any = None,
+    executor: Executor | None = None,
 ) -> NaturalGradient:
     """Solve (F + λI) x = g for the natural gradient x.
 
@@ -109,6 +115,7 @@ def natural_gradient(
     * ``rows`` — the reference: orthogonal factorisation of the rows G, F = GᵀG never formed; error ~ √cond · u.
     * ``cholesky`` — F formed and factorised: fastest when P is a few thousand and B·K ≥ P; error ~ cond · u.
     * ``dual`` — the Gram matrix G Gᵀ instead of F: fastest when B·K < P; needs λ > 0.
+    * ``direct`` — ``dual`` when B·K < P, else ``cholesky``; the result says which.
     * ``cg`` — TRPO's way: products with F only, the answer after ``iterations`` steps is an approximation.
     * ``minimum_norm`` — λ = 0: F⁺g, the smallest solution, with the rank of F.
 
@@ -124,12 +131,14 @@ def natural_gradient(
         g, the gradient of an objective to be maximised.
     damping : float
         λ > 0; for ``cg`` also 0; for ``minimum_norm`` exactly 0.
-    method : {"rows", "cholesky", "dual", "cg", "minimum_norm"}
+    method : {"rows", "cholesky", "dual", "direct", "cg", "minimum_norm"}
         How to solve.
     iterations : int, optional
         Of conjugate gradients: required by ``cg``, refused by the others.
     weights : (B,) array, optional
         Weights of the rows.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sums over rows of F; the result has the same bits for any.
 
     Returns
     -------
@@ -151,25 +160,30 @@ def natural_gradient(
     damping = scalar(name, "damping", damping, least=0)
     if method == "minimum_norm" and damping != 0:
         raise ValueError(f"{name}: damping is {damping!r}, expected 0 with method 'minimum_norm'")
-    if method in ("rows", "cholesky", "dual") and damping == 0:
+    if method in ("rows", "cholesky", "dual", "direct") and damping == 0:
         raise ValueError(f"{name}: damping is 0, expected > 0 with method {method!r} (or use 'minimum_norm')")
     if (iterations is None) == (method == "cg"):
         raise ValueError(f"{name}: iterations is {iterations!r} with method {method!r}; they belong to 'cg' alone")
 
+    if method == "direct":
+        method = "dual" if len(x) * policy.network.num_outputs < len(g) else "cholesky"
+
     if method == "cg":
-        F = fisher_operator(policy, theta, x, damping=damping, weights=weights)
+        F = fisher_operator(policy, theta, x, damping=damping, weights=weights, executor=executor)
         solution = conjugate_gradient(F.matvec, g, iterations=count(name, "iterations", iterations))
-        return NaturalGradient(solution.x, None, solution)
+        return NaturalGradient(solution.x, method, cg=solution)
     if method == "cholesky":
-        return NaturalGradient(solve_cholesky(fisher_matrix(policy, theta, x, weights=weights), g, damping), None, None)
-    G = fisher_rows(policy, theta, x, weights=weights)
+        matrix = fisher_matrix(policy, theta, x, weights=weights, executor=executor)
+        return NaturalGradient(solve_cholesky(matrix, g, damping), method)
     if method == "dual":
         gram = fisher_gram(policy, theta, x, weights=weights)
-        return NaturalGradient(solve_dual(G, g, damping, gram=gram), None, None)
+        G = fisher_rows_operator(policy, theta, x, weights=weights)
+        return NaturalGradient(solve_dual(G, g, damping, gram=gram), method)
+    rows = fisher_rows(policy, theta, x, weights=weights)
     if method == "minimum_norm":
-        least = solve_minimum_norm(G, g)
-        return NaturalGradient(least.x, least.rank, None)
-    return NaturalGradient(solve_rows(G, g, damping), None, None)
+        least = solve_minimum_norm(rows, g)
+        return NaturalGradient(least.x, method, rank=least.rank)
+    return NaturalGradient(solve_rows(rows, g, damping), method)
 
 
 @finite_results

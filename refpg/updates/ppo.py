@@ -57,6 +57,7 @@ def ppo_objective(
     value_coefficient: float = 0.0,
     entropy_coefficient: float = 0.0,
     value_factor: float = 1.0,
+    value_error: str = "squared",
 ) -> PPOObjective:
     """Return the PPO objective with its gradients.
 
@@ -65,7 +66,7 @@ def ppo_objective(
         L^CLIP(θ) − c₁ L^VF(w) + c₂ S(θ)
 
         L^CLIP = Σ_b w_b min(r_b Â_b, clip(r_b, 1−ε, 1+ε) Â_b)          r_b = π_θ(a_b|s_b)/π_old(a_b|s_b)
-        L^VF   = f Σ_b w_b (V(s_b) − V_b^target)²                        S = Σ_b w_b entropy(π_θ(·|s_b))
+        L^VF   = f Σ_b w_b h(V(s_b) − V_b^target)                        S = Σ_b w_b entropy(π_θ(·|s_b))
 
     Parameters
     ----------
@@ -87,6 +88,8 @@ def ppo_objective(
         c₁ ≥ 0 and c₂ ≥ 0.
     value_factor : float
         f: 1 as in the paper, ½ in many libraries.
+    value_error : {"squared", "smooth_l1"}
+        h, as in `surrogate.value_loss`: e² in the paper.
 
     Returns
     -------
@@ -138,7 +141,7 @@ def ppo_objective(
     value_loss, value_gradient = 0.0, None
     if value_network is not None:
         values_at, loss, d_values = _value_term(
-            name, value_network, value_theta, value_targets, batch.observations, w, value_factor
+            name, value_network, value_theta, value_targets, batch.observations, w, value_factor, value_error
         )
         value_loss, value_gradient = loss, values_at.vjp(-c1 * d_values[:, None])
     return PPOObjective(
@@ -154,7 +157,7 @@ def ppo_objective(
 
 
 def _value_term(
-    name: str, network: Network, theta: Any, targets: Any, x: Any, w: Array, factor: float
+    name: str, network: Network, theta: Any, targets: Any, x: Any, w: Array, factor: float, error: str
 ) -> tuple[networks.Linearization, float, Array]:
     if network.num_outputs != 1:
         raise ValueError(f"{name}: value_network has {network.num_outputs} outputs, expected 1")
@@ -167,8 +170,8 @@ def _value_term(
     (targets,) = bind_shapes(name, {"B": len(w)}, value_targets=(targets, "B"))
     at = networks.linearize(network, theta, x)
     values = at.phi[:, 0]
-    loss = float(surrogate.value_loss(values, targets, factor=factor, weights=w))
-    return at, loss, surrogate.value_loss_gradient(values, targets, factor=factor, weights=w)
+    loss = float(surrogate.value_loss(values, targets, factor=factor, error=error, weights=w))
+    return at, loss, surrogate.value_loss_gradient(values, targets, factor=factor, error=error, weights=w)
 
 
 def minibatch_order(generator: np.random.Generator, *, rows: int, size: int, epochs: int) -> list[list[Array]]:
@@ -225,6 +228,7 @@ def ppo_update(
     value_coefficient: float = 0.0,
     entropy_coefficient: float = 0.0,
     value_factor: float = 1.0,
+    value_error: str = "squared",
 ) -> tuple[Array, PPOUpdate]:
     """Make one PPO update: K epochs of minibatch Adam ascent while the old policy stays frozen.
 
@@ -247,7 +251,7 @@ def ppo_update(
         As in `adam_step`.
     adam : Adam, optional
         The state to continue from, over θ followed by the value network's parameters; zero moments unless given.
-    value_network, value_theta, value_targets, value_coefficient, entropy_coefficient, value_factor
+    value_network, value_theta, value_targets, value_coefficient, entropy_coefficient, value_factor, value_error
         As in `ppo_objective`; both networks are updated by the same Adam.
 
     Returns
@@ -290,6 +294,7 @@ def ppo_update(
                 value_coefficient=value_coefficient,
                 entropy_coefficient=entropy_coefficient,
                 value_factor=value_factor,
+                value_error=value_error,
             )
             ascent = (
                 here.gradient if here.value_gradient is None else np.concatenate([here.gradient, here.value_gradient])

@@ -1,27 +1,56 @@
 """TRPO: the natural-gradient step by conjugate gradients, then a line search on the exact L and KL [TRPO App. C]."""
 
+from collections.abc import Callable
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from refpg import surrogate
-from refpg.geometry import DIRECTIONS, fisher_operator, mean_kl
+from refpg import network as networks
+from refpg.geometry import DIRECTIONS, directed_kl, fisher_operator
 from refpg.notation import (
     Array,
     Unrepresentable,
     bind_shapes,
     choice,
     count,
+    expectation,
     finite_results,
     row_weights,
     scalar,
 )
-from refpg.policy import Batch, Policy, log_ratio
+from refpg.policy import Batch, Policy
+from refpg.rows import sum_over_parts
 from refpg.solvers import CGResult, backtracking, conjugate_gradient
 from refpg.updates.ending import Ending
 from refpg.updates.natural import expected_improvement, step_length, surrogate_gradient
 
-ACCEPTANCE = ("improves_and_kl", "improves_and_kl_strict", "improves_and_1.5_kl")
+
+class Rule(NamedTuple):
+    """When a candidate is accepted: both must hold.
+
+    Fields: ``improves`` of (improvement, expected improvement); ``within`` of (KL, δ); ``relative`` whether the first
+    reads the expected improvement.
+    """
+
+    improves: Callable[[float, float], bool]
+    within: Callable[[float, float], bool]
+    relative: bool = False
+
+
+RULES: dict[str, Rule] = {
+    "improves_and_kl": Rule(lambda gain, expected: gain > 0, lambda kl, delta: kl <= delta),
+    "improves_and_kl_strict": Rule(lambda gain, expected: gain > 0, lambda kl, delta: kl < delta),
+    "improves_and_1.5_kl": Rule(lambda gain, expected: gain >= 0, lambda kl, delta: kl <= 1.5 * delta),
+    "no_worse_and_kl": Rule(lambda gain, expected: gain >= 0, lambda kl, delta: kl <= delta),
+    "kl_strict": Rule(lambda gain, expected: True, lambda kl, delta: kl < delta),
+    "tenth_of_expected": Rule(lambda gain, expected: gain > max(0.0, 0.1 * expected), lambda kl, delta: True, True),
+    "half_of_expected_and_kl_strict": Rule(
+        lambda gain, expected: gain > max(0.0, 0.5 * expected), lambda kl, delta: kl < delta, True
+    ),
+}
+ACCEPTANCE = tuple(RULES)
 
 
 class Trial(NamedTuple):
@@ -76,6 +105,7 @@ def trust_region_line_search(
     max_backtracks: int = 10,
     accept: str = "improves_and_kl",
     direction: str = "old_new",
+    executor: Executor | None = None,
 ) -> tuple[Array, LineSearch]:
     """Shrink a step until the exact surrogate improves and the exact mean KL is inside the trust region.
 
@@ -99,10 +129,20 @@ def trust_region_line_search(
         b in (0, 1).
     max_backtracks : int
         Number of candidates tried, ≥ 1.
-    accept : {"improves_and_kl", "improves_and_kl_strict", "improves_and_1.5_kl"}
-        Improvement > 0 and KL ≤ δ [TRPO App. C]; > 0 and < δ; ≥ 0 and ≤ 1.5 δ.
+    accept : str
+        The rule, with ΔL = L(θ_j) − L(θ) and b^j gᵀs the improvement expected of θ_j, g = ∇L(θ)::
+
+            improves_and_kl                   ΔL > 0 and KL ≤ δ [TRPO App. C]
+            improves_and_kl_strict            ΔL > 0 and KL < δ
+            improves_and_1.5_kl               ΔL ≥ 0 and KL ≤ 1.5 δ
+            no_worse_and_kl                   ΔL ≥ 0 and KL ≤ δ
+            kl_strict                         KL < δ
+            tenth_of_expected                 ΔL > 0 and ΔL > b^j gᵀs/10
+            half_of_expected_and_kl_strict    ΔL > 0 and ΔL > b^j gᵀs/2, KL < δ
     direction : {"old_new", "new_old"}
         Direction of the mean KL.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sums over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -120,38 +160,54 @@ def trust_region_line_search(
     [TRPO App. C]
     """
     name = "trust_region_line_search"
-    theta, s = bind_shapes(name, policy.sizes, theta=(theta, "P"), full_step=(full_step, "P"))
-    (advantages,) = bind_shapes(name, {}, advantages=(batch.advantages, "B"))
+    theta, s, x, advantages = bind_shapes(
+        name,
+        policy.sizes,
+        theta=(theta, "P"),
+        full_step=(full_step, "P"),
+        observations=(batch.observations, "B D"),
+        advantages=(batch.advantages, "B"),
+    )
+    actions = policy.family.check_action(name, policy.check(name, theta, x), batch.actions)
     w = row_weights(name, batch.weights, advantages)
     max_kl = scalar(name, "max_kl", max_kl, above=0)
     choice(name, "accept", accept, ACCEPTANCE)
     choice(name, "direction", direction, DIRECTIONS)
+    rule = RULES[accept]
+    slope = 0.0
+    if rule.relative:
+        slope = expected_improvement(surrogate_gradient(policy, theta, batch, executor=executor), s)
 
     def trial(scale: float) -> tuple[bool, Trial]:
-        candidate = theta + scale * s
+        term = partial(_improvement_and_kl, theta, theta + scale * s, direction)
         try:
-            kl = float(mean_kl(policy, theta, candidate, batch.observations, weights=w, direction=direction))
-            log_r = log_ratio(policy, theta, candidate, batch.observations, batch.actions)
-            improvement = float(surrogate.surrogate_improvement(log_r, advantages, weights=w))
+            improvement, kl = map(float, sum_over_parts(term, policy.parts(x, actions, advantages, w), executor))
         except Unrepresentable:
+            improvement, kl = np.nan, np.inf
+        if not np.isfinite([improvement, kl]).all():
             # So far outside any trust region that its KL or a ratio overflows: a rejected candidate like others.
             return False, Trial(scale, np.nan, np.inf)
-        if accept == "improves_and_1.5_kl":
-            accepted = improvement >= 0 and kl <= 1.5 * max_kl
-        elif accept == "improves_and_kl_strict":
-            accepted = improvement > 0 and kl < max_kl
-        else:
-            accepted = improvement > 0 and kl <= max_kl
+        accepted = rule.improves(improvement, scale * slope) and rule.within(kl, max_kl)
         return accepted, Trial(scale, improvement, kl)
 
     search = backtracking(trial, backtrack=backtrack, max_backtracks=max_backtracks)
     if search.accepted >= 0:
         ending = Ending.ACCEPTED
-    elif any(candidate.improvement > 0 for candidate in search.tried):
+    elif any(rule.improves(tried.improvement, tried.scale * slope) for tried in search.tried):
         ending = Ending.KL_EXCEEDED
     else:
         ending = Ending.NO_IMPROVEMENT
     return theta + search.scale * s, LineSearch(search.accepted, ending, search.tried)
+
+
+def _improvement_and_kl(
+    theta_old: Array, theta: Array, direction: str, policy: Policy, x: Array, action: Array, advantages: Array, w: Array
+) -> Array:
+    """Return some rows' parts of L(θ) − L(θ_old) and of the mean KL, from one pass through the network."""
+    phi, change = networks.forward_change(policy.network, theta_old, theta - theta_old, x)
+    log_r = policy.family.log_ratio(phi, change, action)
+    kl = directed_kl(policy.family, phi, change, direction)
+    return np.array([expectation(advantages * np.expm1(log_r), w), expectation(kl, w)])
 
 
 @finite_results
@@ -168,6 +224,7 @@ def trpo_step(
     accept: str = "improves_and_kl",
     direction: str = "old_new",
     step_damping: bool = True,
+    executor: Executor | None = None,
 ) -> tuple[Array, TRPOStep]:
     """Make one update of trust-region policy optimisation.
 
@@ -196,6 +253,8 @@ def trpo_step(
         As in `trust_region_line_search`.
     step_damping : bool
         As in `natural_gradient_step`.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sums over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -222,8 +281,10 @@ def trpo_step(
     (theta,) = bind_shapes(name, policy.sizes, theta=(theta, "P"))
     max_kl = scalar(name, "max_kl", max_kl, above=0)
     damping = scalar(name, "damping", damping, least=0)
-    g = surrogate_gradient(policy, theta, batch)
-    H = fisher_operator(policy, theta, batch.observations, damping=damping, weights=batch.weights)
+    g = surrogate_gradient(policy, theta, batch, executor=executor)
+    H = fisher_operator(
+        policy, theta, batch.observations, damping=damping, weights=batch.weights, executor=executor
+    )
     cg = conjugate_gradient(H.matvec, g, iterations=count(name, "iterations", iterations))
     measure = H if step_damping else fisher_operator(policy, theta, batch.observations, weights=batch.weights)
     Hx = measure.matvec(cg.x)
@@ -243,5 +304,6 @@ def trpo_step(
         max_backtracks=max_backtracks,
         accept=accept,
         direction=direction,
+        executor=executor,
     )
     return new, TRPOStep(search.accepted, search.ending, s, beta, g, expected_improvement(g, s), cg, search.trials)

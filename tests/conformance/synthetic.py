@@ -219,21 +219,27 @@ def write(folder: Path, files: dict[str, list[dict[str, Any]]] | None = None, **
     for op, cases in sorted(files.items()):
         content = json.dumps({"schema": 1, "op": op, "cases": cases}).encode()
         entries.append(write_file(folder, f"{op}.json", content, len(cases)))
-    index = {"schema": 1, "release": "2026.1", "status": "preview", "files": entries}
+    published = json.loads((DATA / "conventions.json").read_bytes())
+    known = {"bugs": BUGS, "conventions": published, "errata": ERRATA, "policy": POLICY} | replaced
+    knowledge = []
+    for name in ("bugs", "conventions", "errata", "policy"):
+        content = json.dumps(known[name]).encode()
+        (folder / f"{name}.json").write_bytes(content)
+        knowledge.append(seal(f"{name}.json", content))
+    index = {"schema": 1, "release": "2026.1", "status": "preview", "knowledge": knowledge, "files": entries}
     (folder / "2026.1" / "index.json").write_text(json.dumps(replaced.get("index", index)))
-    (folder / "bugs.json").write_text(json.dumps(replaced.get("bugs", BUGS)))
-    (folder / "policy.json").write_text(json.dumps(replaced.get("policy", POLICY)))
-    (folder / "errata.json").write_text(json.dumps(replaced.get("errata", ERRATA)))
-    conventions = replaced.get("conventions")
-    published = (DATA / "conventions.json").read_text(encoding="utf-8")
-    (folder / "conventions.json").write_text(published if conventions is None else json.dumps(conventions))
     return folder
+
+
+def seal(name: str, content: bytes) -> dict[str, Any]:
+    """What the index says of a file."""
+    return {"name": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
 def write_file(folder: Path, name: str, content: bytes, cases: int) -> dict[str, Any]:
     """Write one file and return its entry for the index."""
     (folder / "2026.1" / name).write_bytes(content)
-    return {"name": name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content), "cases": cases}
+    return seal(name, content) | {"cases": cases}
 
 
 def rewrite(folder: Path, name: str, content: bytes, cases: int = 1) -> None:

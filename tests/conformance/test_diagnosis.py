@@ -1,8 +1,12 @@
 """A mistake is named when the run supports it, and never beyond."""
 
 import copy
+import functools
+import hashlib
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +14,22 @@ import numpy as np
 import pytest
 
 from refpg.conformance import report
+from refpg.conformance import run as runs
+from refpg.conformance.adapters import resolve
 from refpg.conformance.diagnosis import Diagnosis
+from refpg.conformance.diagnosis.violations import Search
 from refpg.conformance.ops import OPS
 from refpg.conformance.reference import answers
-from refpg.conformance.run import Run, check
+from refpg.conformance.replay import replay as judged_again
+from refpg.conformance.run import Run
 from refpg.conformance.vectors import DATA as PUBLISHED
 from refpg.conformance.vectors import Vectors, load
 from refpg.conformance.verdicts import Verdict, native
 
 from . import synthetic
+
+# Without the search for a violated law, which has tests of its own at the end.
+check = functools.partial(runs.check, laws=False)
 
 
 @pytest.fixture
@@ -857,3 +868,177 @@ def test_another_estimator_of_the_advantage_is_no_known_bug() -> None:
     run = run_of("gae", gae)
     assert run.diagnoses
     assert not any(diagnosis.complete or diagnosis.kind == "pair" for diagnosis in run.diagnoses.values())
+
+
+# Violated laws: asked of the implementation, where nothing else explains a wrong answer.
+
+WAVE = '''
+import numpy as np
+
+
+def ratio(old_log_prob, new_log_prob):
+    print("a ratio")
+    r = np.exp(new_log_prob - old_log_prob)
+    return r + 0.01 * np.sin(7 * r)
+'''
+
+
+def wave(old_log_prob: Any, new_log_prob: Any) -> Any:
+    print("a ratio")
+    r = np.exp(new_log_prob - old_log_prob)
+    return r + 0.01 * np.sin(7 * r)
+
+
+def wrong(run: Run) -> set[Diagnosis]:
+    return {run.diagnoses[i] for i, outcome in enumerate(run.outcomes) if outcome.verdict is Verdict.WRONG}
+
+
+def law_of(run: Run) -> Diagnosis:
+    (diagnosis,) = wrong(run)
+    return diagnosis
+
+
+def test_a_violated_law_is_named_with_the_smallest_example() -> None:
+    run = runs.check({"ratio": wave}, only="ratio")
+    diagnosis = law_of(run)
+    assert (diagnosis.kind, diagnosis.complete, diagnosis.name) == ("law", True, "ratios_multiply")
+    assert diagnosis.lines[0][1] == (
+        "violated law `ratios_multiply`: r(a, a) = 1 and r(a, b) r(b, c) = r(a, c).  [PPO (6)]"
+    )
+    assert diagnosis.lines[1][1].startswith("0.00657, allowed are ")  # 0.01 sin 7
+    assert diagnosis.lines[2:] == (
+        ("for example", "old_log_prob = [0.0, 0.0]"),
+        ("and", "new_log_prob = [0.0, 0.0]"),
+        ("and", "other_log_prob = [0.0, 0.0]"),
+    )
+    lines = list(report.terminal(run))
+    assert sum("violated law `ratios_multiply`:" in line for line in lines) == 1
+    assert sum("violated law `ratios_multiply` again" in line for line in lines) == 3
+    assert "FINDING    violated law `ratios_multiply`" in lines
+    page = report.html(run, report.origin())
+    assert "<h3>Violated law <code>ratios_multiply</code></h3>" in page
+    assert "1 cause explains" not in page  # a law that is violated explains nothing
+
+
+@pytest.mark.parametrize("options", [{}, {"jobs": 2}, {"in_process": True}], ids=str)
+def test_a_process_is_asked_by_the_same_door(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, Any]
+) -> None:
+    file = tmp_path / "wave.py"
+    file.write_text(WAVE, encoding="utf-8")
+    assert law_of(runs.check(str(file), only="ratio", **options)) == law_of(runs.check({"ratio": wave}, only="ratio"))
+    assert capsys.readouterr().out == ""  # what is printed during a search belongs to no case
+
+
+def test_a_search_leaves_no_files_where_one_works(tmp_path: Path) -> None:
+    """Laws that hold are searched to the end: by then hypothesis would have written down the constants it found."""
+    (tmp_path / "bent.py").write_text(
+        "import numpy as np\nfrom scipy.special import log_softmax\n\n\n"
+        "def kl_categorical(old_logits, new_logits):\n"
+        "    p, q = log_softmax(old_logits, axis=1), log_softmax(new_logits, axis=1)\n"
+        "    kl = np.sum(np.exp(p) * (p - q), axis=1)\n"
+        "    return kl + 0.01 * np.sin(kl) ** 2\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "refpg", "check", "bent.py", "--only", "kl_categorical"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert "that can be tried is seen violated" in result.stdout, result.stderr
+    assert {path.name for path in tmp_path.iterdir()} <= {"bent.py", "__pycache__"}
+
+
+def test_a_law_of_several_ops_says_that_they_do_not_fit() -> None:
+    functions = answers({name: axis.default for name, axis in load(ops=()).axes.items()})
+
+    def mistaken_for_another_action(transition: Any, **inputs: Any) -> Any:
+        return functions["performance_difference"](transition=transition[:, ::-1], **inputs)
+
+    adapter = {
+        "performance_difference": mistaken_for_another_action,  # its differences add up all the same
+        "expected_return": functions["expected_return"],
+    }
+    diagnosis = law_of(runs.check(adapter, only="performance_difference"))
+    assert diagnosis.name == "performance_difference_is_that_of_the_returns"
+    said = dict(diagnosis.lines)["between"]
+    assert said == "`performance_difference` and `expected_return`, which do not fit together"
+
+
+def test_an_answer_is_said_to_break_no_law_only_as_far_as_was_tried() -> None:
+    kl = answers({name: axis.default for name, axis in load(ops=()).axes.items()})["kl_categorical"]
+
+    def bent(old_logits: Any, new_logits: Any) -> Any:
+        found = kl(old_logits=old_logits, new_logits=new_logits)
+        return found + 0.01 * np.sin(found) ** 2
+
+    run = runs.check({"kl_categorical": bent}, only="kl_categorical")
+    diagnosis = law_of(run)
+    assert diagnosis.kind == "none"
+    assert re.fullmatch(r"none of the \d that can be tried is seen violated", dict(diagnosis.lines)["laws"])
+    imprecise = [run.diagnoses[i] for i, o in enumerate(run.outcomes) if o.verdict is Verdict.IMPRECISE]
+    assert [dict(one.lines).get("laws") for one in imprecise] == [None]  # an imprecise answer is not asked about
+
+
+def fails_on_what_is_drawn(old_log_prob: Any, new_log_prob: Any) -> Any:
+    if len(old_log_prob) < 7 and not np.any(old_log_prob % 0.125):
+        raise SystemExit("only for what is known")
+    return wave(old_log_prob, new_log_prob)
+
+
+def test_a_search_that_fails_leaves_the_report_as_it_is(tmp_path: Path) -> None:
+    run = runs.check({"ratio": fails_on_what_is_drawn}, only="ratio")
+    before = check({"ratio": fails_on_what_is_drawn}, only="ratio")
+    assert [outcome.verdict for outcome in run.outcomes] == [outcome.verdict for outcome in before.outcomes]
+    assert {diagnosis.kind for diagnosis in run.diagnoses.values()} == {"none"}
+    file = tmp_path / "dies.py"
+    dying = 'old_log_prob - 1 if len(old_log_prob) >= 5 or old_log_prob.any() else __import__("os")._exit(1)'
+    file.write_text(f"def ratio(old_log_prob, new_log_prob):\n    return {dying}\n", encoding="utf-8")
+    run = runs.check(str(file), only="ratio")
+    assert {outcome.verdict for outcome in run.outcomes} == {Verdict.WRONG}
+
+
+def test_a_search_ends_when_time_is_up() -> None:
+    adapter = resolve({"ratio": wave}, load(ops=()).axes, ("float64",))
+    outcome = next(o for o in check({"ratio": wave}, only="ratio").outcomes if o.verdict is Verdict.WRONG)
+    diagnosis = Search(adapter, seconds=-1.0)(outcome)
+    assert diagnosis.kind == "none"
+    assert dict(diagnosis.lines)["laws"] == "none is seen violated, but the search was stopped after -1 s"
+    assert Search(adapter)(outcome).kind == "law"
+
+
+def test_without_hypothesis_the_report_says_what_would_search() -> None:
+    program = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] == 'hypothesis': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "import numpy as np\n"
+        "from refpg.conformance.run import check\n"
+        "from refpg.conformance import report\n"
+        "def wave(old_log_prob, new_log_prob):\n"
+        "    return np.exp(new_log_prob - old_log_prob) + 0.01 * np.sin(7 * new_log_prob)\n"
+        "print(*report.terminal(check({'ratio': wave}, only='ratio')), sep='\\n')\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "laws           not tried: pip install 'refpg[test]' adds hypothesis" in result.stdout, result.stderr
+
+
+def test_a_recorded_law_is_told_again(tmp_path: Path) -> None:
+    run = runs.check({"ratio": wave}, profiles=["ppo"])
+    path = tmp_path / "run.jsonl"
+    written = "".join(f"{line}\n" for line in report.json_lines(run, report.origin()))
+    path.write_text(written, encoding="utf-8")
+    assert judged_again(path).run.diagnoses == run.diagnoses
+    forged = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in forged:
+        if line.get("diagnosis", {}).get("kind") == "law":
+            line["diagnosis"]["name"] = "ratios_add"
+    path.write_text("".join(sealed(forged)), encoding="utf-8")
+    with pytest.raises(report.ReportError, match="unknown law"):
+        judged_again(path)
+
+
+def sealed(lines: list[dict[str, Any]]) -> list[str]:
+    *above, footer = lines
+    written = [json.dumps(line, ensure_ascii=False) + "\n" for line in above]
+    footer["sha256"] = hashlib.sha256("".join(written).encode()).hexdigest()
+    return [*written, json.dumps(footer, ensure_ascii=False) + "\n"]

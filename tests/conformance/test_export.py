@@ -28,7 +28,6 @@ INSTALLED = Source(DATA, RELEASE, "json")
 def written(folder: Path, files: Any = None, **replaced: Any) -> Source:
     synthetic.write(folder, files, **replaced)
     (folder / "LICENSE").write_text("CC0")
-    (folder / "errata.json").write_text(json.dumps(replaced.get("errata", {"schema": 1, "errata": []})))
     return Source(folder, "2026.1", "json")
 
 

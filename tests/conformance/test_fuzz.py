@@ -42,7 +42,7 @@ def test_every_op_has_a_valid_seed(op: str) -> None:
         trees = seeds.release(random, OPS[op])
         files = {name: mutations.dumped(tree, random) for name, tree in trees.items()}
         name = seeds.op_path(trees)
-        files[seeds.INDEX] = json.dumps(seeds.index_of(name, files[name], len(trees[name]["cases"]))).encode()
+        files[seeds.INDEX] = json.dumps(seeds.index_of(files, name, len(trees[name]["cases"]))).encode()
         assert campaign.judged(files) == (campaign.ACCEPTED, "", "")
 
 
@@ -107,11 +107,21 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
 }
 
 
+# A fault that edits of one kind show is looked for among those alone: it takes fewer releases.
+SHOWN_BY = {
+    "wrong answers unchecked": ("tree",),
+    "errata unchecked": ("knowledge",),
+    "texts unchecked": ("knowledge",),
+    "any date": ("knowledge",),
+}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     name, replacement, complaint = FAULTS[fault]
     monkeypatch.setattr(vectors, name, replacement)
     monkeypatch.setattr(campaign, "SECONDS", 0.2)
+    monkeypatch.setattr(mutations, "KINDS", SHOWN_BY.get(fault, mutations.KINDS))
     for result in campaign.run(3 * FILES, SEED):  # most are found among the first hundred; a false day is rare
         if result.finding is not None and (complaint == "amiss" or complaint in result.finding.amiss):
             return

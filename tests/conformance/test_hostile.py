@@ -271,7 +271,7 @@ LOADING = {
 
 @pytest.mark.parametrize("what", LOADING)
 def test_loading_that_fails_is_told(what: str, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "LOADING", 5.0 if what == "hangs" else 60.0)
+    monkeypatch.setattr(worker, "LOADING", 0.5 if what == "hangs" else 60.0)  # what hangs would not reply ever
     code, kind, words = LOADING[what]
     (tmp_path / "hostile.py").write_text(f"{code}\n")
     target = str(tmp_path / "hostile.py")

@@ -1,10 +1,9 @@
-"""The adapters of real libraries carry numbers in and out faithfully, and what they find is what is known.
+"""The adapters of Stable-Baselines3, sb3-contrib and torch carry numbers in and out faithfully.
 
 Every characterisation here is a closed form of the smallest case, so that a difference is the adapter's doing; what the
-libraries do on the certified vectors is in the last section.
+libraries do on the certified vectors is in `test_peers_on_the_vectors`.
 """
 
-from fnmatch import fnmatch
 from itertools import pairwise
 
 import numpy as np
@@ -16,9 +15,8 @@ pytest.importorskip("sb3_contrib")
 
 from refpg.conformance.ops import OPS  # noqa: E402
 from refpg.conformance.peers import _sb3_objects as objects  # noqa: E402
+from refpg.conformance.peers import _torch_policies as policies  # noqa: E402
 from refpg.conformance.peers import sb3_contrib, stable_baselines3  # noqa: E402
-from refpg.conformance.run import check  # noqa: E402
-from refpg.conformance.verdicts import Verdict  # noqa: E402
 
 pytestmark = pytest.mark.peers
 
@@ -103,6 +101,40 @@ class TestWeights:
         critic = network([2, 3, 1], activation="relu")
         with pytest.raises(NotImplementedError, match="one activation"):
             objects.actor_critic(stable_baselines3.PPO, policy, rows=2, value_network=critic)
+
+
+class TestTorchPolicies:
+    """What the adapters of torch, TorchRL and curvlinops share."""
+
+    @pytest.mark.parametrize("make", [gaussian, categorical])
+    def test_parameters_come_back_as_they_went_in(self, make):
+        policy = make([3, 5, 4, 2])
+        back = policies.parameters_of(policies.tensors_of(policy))
+        assert same(back, {key: policy[key] for key in back})
+        assert "log_std" in back or make is categorical
+
+    @pytest.mark.parametrize("make", [gaussian, categorical])
+    def test_the_vector_is_in_the_order_of_the_contract_and_is_undone(self, make):
+        policy = make([3, 5, 2])
+        tensors = policies.tensors_of(policy)
+        vector = policies.vector_of(tensors)
+        np.testing.assert_array_equal(vector.numpy(), objects.vector_of(policy))
+        assert all(torch.equal(a, b) for a, b in zip(policies.tensors_from(vector, tensors), tensors, strict=True))
+
+    def test_a_module_has_its_weights_and_its_parameters_in_the_order_of_the_contract(self):
+        policy = gaussian([3, 4, 2])
+        pi = policies.Policy(policy)
+        assert same(policies.parameters_of(pi.leaves()), {key: policy[key] for key in ("layers", "log_std")})
+
+    def test_hessian_products_are_those_of_the_second_derivative(self):
+        """f = Σ b³/6 of the last biases: the Hessian is diag(b) there and 0 elsewhere."""
+        policy = gaussian([1, 2])
+        pi = policies.Policy(policy)
+        bias = pi.leaves()[1]
+        matrix = pi.hessian_product((bias**3).sum() / 6).matrix()
+        expected = np.zeros((6, 6), np.float32)
+        expected[2:4, 2:4] = np.diag(policy["layers"][0]["b"])
+        np.testing.assert_allclose(matrix.numpy(), expected, **FLOAT32)
 
 
 class TestWhatIsHeldStillIsLetGo:
@@ -413,42 +445,3 @@ class TestDistributions:
         answer = stable_baselines3.log_prob_squashed_gaussian(mean=zeros, log_std=zeros, pre_tanh_actions=zeros + 20)
         expected = -200.0 - 0.5 * np.log(2 * np.pi) - np.log(1e-6)
         np.testing.assert_allclose(answer, [expected], rtol=16 * 2.0**-53)
-
-
-# What the libraries do on the certified vectors: cases, by pattern, and what is known of them.
-
-EPSILON = "1e-6 is added to 1 − tanh²(u) under the logarithm (logp-squash-epsilon)"
-MEAN_OVER_DIMENSIONS = "TRPO.train() takes the mean of a KL per row and action dimension (kl-mean-dims)"
-
-DIFFERENCES = {
-    "stable-baselines3": {
-        "log_prob_squashed_gaussian/*": EPSILON,
-    },
-    "sb3-contrib": {
-        "mean_kl_bernoulli/*": MEAN_OVER_DIMENSIONS,
-        "mean_kl_diagonal_gaussian/*": MEAN_OVER_DIMENSIONS,
-        "*/gaussian-*": MEAN_OVER_DIMENSIONS,
-    },
-}
-
-
-@pytest.fixture(scope="module", params=DIFFERENCES)
-def run(request):
-    return check(request.param)
-
-
-class TestOnTheCertifiedVectors:
-    def test_nothing_but_what_is_known_differs(self, run):
-        known = DIFFERENCES[run.adapter.name]
-        differing = [o.case for o in run.outcomes if o.verdict in (Verdict.WRONG, Verdict.IMPRECISE)]
-        assert [case for case in differing if not any(fnmatch(case, pattern) for pattern in known)] == []
-        assert [pattern for pattern in known if not any(fnmatch(case, pattern) for case in differing)] == []
-
-    def test_no_adapter_breaks_and_no_op_is_forgotten(self, run):
-        assert [o.case for o in run.outcomes if o.verdict is Verdict.HARNESS_ERROR] == []
-        assert [o.case for o in run.outcomes if o.verdict is Verdict.UNDECLARED] == []
-
-    def test_the_mean_over_action_dimensions_is_recognised(self, run):
-        wrong = [i for i, o in enumerate(run.outcomes) if o.verdict is Verdict.WRONG]
-        named = [run.diagnoses[i].bugs for i in wrong if fnmatch(run.outcomes[i].case, "mean_kl/gaussian-*")]
-        assert set(named) == ({("kl-mean-dims",)} if run.adapter.name == "sb3-contrib" else set())

@@ -20,6 +20,11 @@ SCALARS: dict[str, Any] = {
     "gamma": 0.75,
     "gae_lambda": 0.5,
     "clip": 0.1875,
+    "clip_low": 0.1875,
+    "clip_high": 0.25,
+    "floor": 1.5,
+    "samples": 384,
+    "horizon": 1024,
     "kl_penalty": 0.5,
     "kl": 0.0625,
     "target": 0.015625,
@@ -35,9 +40,12 @@ SCALARS: dict[str, Any] = {
     "max_kl": 0.0078125,
     "backtrack": 0.5,
     "max_backtracks": 6,
+    "penalty": 0.75,
 }
 LENGTHS = {"B": 5, "T": 7, "E": 3, "D": 4, "A": 2, "P": 6, "M": 2, "S": 3}
-DISTRIBUTIONS = ("transition", "start", "probabilities", "old_probabilities", "new_probabilities", "state_weights")
+DISTRIBUTIONS = (
+    "transition", "start", "probabilities", "old_probabilities", "new_probabilities", "state_weights", "visitation",
+)  # fmt: skip
 
 
 def example(op: Op, distribution: str) -> dict[str, Any]:

@@ -131,8 +131,9 @@ KL = {"kl.direction": "new_old"}
         (Diagnosis("bug", True, ("a", "b"), (), ()), None),
         (Diagnosis("convention", True, (), (KL,), ()), ("convention", "kl.direction = new_old")),
         (Diagnosis("convention", True, (), (KL, {"advantage.ddof": "1"}), ()), None),
-        (Diagnosis("pair", True, ("a",), (KL,), (("DIAGNOSIS", ""),)), ("pair", "`a` and kl.direction = new_old")),
-        (Diagnosis("pair", True, ("a", "b"), (), (("DIAGNOSIS", ""),)), ("pair", "`a` and `b`")),
+        (Diagnosis("pair", True, ("a",), (), (("DIAGNOSIS", ""),), "`a` times −1"), ("pair", "`a` times −1")),
+        (Diagnosis("pair", True, ("a", "b"), (), (("DIAGNOSIS", ""),), "`a` and `b`"), ("pair", "`a` and `b`")),
+        (Diagnosis("law", True, (), (), (("DIAGNOSIS", ""),), "ratios_multiply"), ("law", "ratios_multiply")),
         (Diagnosis("pair", True, ("a", "b"), (), (("DIAGNOSIS", ""), ("one of", "`a`"))), None),
         (Diagnosis("structure", True, (), (), (("DIAGNOSIS", "twice"),)), None),
         (Diagnosis("none", False, (), (), ()), None),
@@ -144,7 +145,8 @@ def test_only_a_certain_explanation_is_a_finding(diagnosis: Diagnosis, found: tu
 
 def test_an_explanation_of_two_causes_is_summed_up_in_every_form(data: Path) -> None:
     run = check({"ratio": synthetic.ratio}, data=data)
-    pair = Diagnosis("pair", True, ("ratio-inverted", "ratio-broadcast"), (), (("DIAGNOSIS", "two causes at once"),))
+    bugs = ("ratio-inverted", "ratio-broadcast")
+    pair = Diagnosis("pair", True, bugs, (), (("DIAGNOSIS", "two causes at once"),), "`{}` and `{}`".format(*bugs))
     wrong = tuple(replace(o, verdict=Verdict.WRONG) if o.op == "ratio" else o for o in run.outcomes)
     positions = [i for i, outcome in enumerate(wrong) if outcome.verdict is Verdict.WRONG]
     run = replace(run, outcomes=wrong, diagnoses=dict.fromkeys(positions, pair))

@@ -17,7 +17,7 @@ from refpg.conformance import report
 from refpg.conformance.diagnosis import Diagnosis
 from refpg.conformance.ops import OPS, PROFILES
 from refpg.conformance.run import check
-from refpg.conformance.vectors import DATA, MAX_AXES, MAX_ENTRIES, MAX_FILE_BYTES, MAX_FILES, RELEASE
+from refpg.conformance.vectors import DATA, KNOWLEDGE, MAX_AXES, MAX_ENTRIES, MAX_FILE_BYTES, MAX_FILES, RELEASE
 from refpg.conformance.verdicts import Verdict
 
 from . import synthetic
@@ -52,7 +52,7 @@ def parts(schema: Json, path: str = "$") -> Iterator[tuple[str, dict[str, Json]]
 
 
 def test_there_is_a_schema_for_each_kind_of_file() -> None:
-    assert set(SCHEMAS) == {"index", "op", "conventions", "presets", "bugs", "policy", "errata", "report"}
+    assert set(SCHEMAS) == {"index", "op", "conventions", "presets", "bugs", "policy", "errata", "report", "waivers"}
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -187,7 +187,8 @@ def op_file(op: str) -> Json:
 
 def index() -> Json:
     entry = {"name": "ratio.json", "sha256": "0" * 64, "bytes": 100, "cases": 1}
-    return {"schema": 1, "release": "2026.1", "status": "preview", "files": [entry]}
+    knowledge = [{"name": name, "sha256": "0" * 64, "bytes": 100} for name in KNOWLEDGE]
+    return {"schema": 1, "release": "2026.1", "status": "preview", "knowledge": knowledge, "files": [entry]}
 
 
 def conventions() -> Json:
@@ -198,6 +199,11 @@ def errata() -> Json:
     return {"schema": 1, "errata": [synthetic.erratum(), synthetic.erratum(what="corrected", rev=2)]}
 
 
+def waivers() -> Json:
+    waiver = {"reason": "overflows", "issue": "mine#7", "expires": "2026-12-31"}
+    return {"schema": 1, "waivers": {"ratio/five": waiver, "kl_*": dict(waiver)}}
+
+
 def report_line(kind: str) -> Callable[[], Json]:
     def line() -> Json:
         made = {
@@ -206,6 +212,7 @@ def report_line(kind: str) -> Callable[[], Json]:
                 **{"index": "0" * 64, "date": "2026-01-31T12:00:00Z", "platform": "Linux x86_64"},
                 **{"target": "x.py", "name": "x.py", "version": "", "notes": [], "dtype": {"*": "float64"}},
                 **{"conventions": {"kl.direction": "new_old"}, "profiles": ["ppo"], "only": ""},
+                "waivers": waivers()["waivers"],
                 **{"python": "3.11.7", "numpy": "2.4.0", "scipy": "1.17.0"},
             },
             "case": {
@@ -217,6 +224,10 @@ def report_line(kind: str) -> Callable[[], Json]:
                     **{"kind": "bug", "complete": True, "bugs": ["ratio-inverted"], "conventions": [{}]},
                     "lines": [["hint", "invert it"]],
                 },
+            },
+            "waived": {
+                **{"kind": "case", "id": "ratio/five", "rev": 1, "op": "ratio", "profile": "ppo", "verdict": "WAIVED"},
+                **{"excused": "WRONG", "dtype": "float64", "conventions": {}, "worst": 1e9},
             },
             "footer": {
                 **{"kind": "footer", "without_vectors": ["gae"], "worst_conforming": None, "exit": 4},
@@ -240,8 +251,10 @@ VALID: dict[str, tuple[str, Callable[[], Json]]] = {
     "bugs": ("bugs", lambda: copy.deepcopy(synthetic.BUGS)),
     "policy": ("policy", lambda: copy.deepcopy(synthetic.POLICY)),
     "errata": ("errata", errata),
+    "waivers": ("waivers", waivers),
     "header": ("report", report_line("header")),
     "case": ("report", report_line("case")),
+    "waived": ("report", report_line("waived")),
     "footer": ("report", report_line("footer")),
 }
 
@@ -261,12 +274,31 @@ DELETE = object()
 
 # What begins it, where, what is put there.
 EDITS: list[tuple[str, str, Any]] = [
-    *[(name, "schema", value) for name in list(VALID)[:9] for value in (2, "1")],
+    *[(name, "schema", value) for name in list(VALID)[:10] for value in (2, "1")],
     *[(name, "note", "x") for name in VALID],
     *[(name, field, DELETE) for name, (_, make) in VALID.items() for field in make() if name != "case"],
+    ("waivers", "waivers", []),
+    ("waivers", "waivers Ratio", waivers()["waivers"]["kl_*"]),
+    ("waivers", "waivers ratio/", waivers()["waivers"]["kl_*"]),
+    ("waivers", "waivers a/b/c", waivers()["waivers"]["kl_*"]),
+    ("waivers", "waivers kl_* note", "x"),
+    ("waivers", "waivers kl_* reason", " "),
+    ("waivers", "waivers kl_* issue", ""),
+    *[("waivers", f"waivers kl_* {field}", DELETE) for field in ("reason", "issue", "expires")],
+    *[("waivers", "waivers kl_* expires", day) for day in ("never", "2026-02-30", "20261231", "2026-W01-1")],
+    ("header", "waivers ratio/five expires", "never"),
+    ("header", "waivers ratio/five reason", DELETE),
+    ("case", "excused", "WRONG"),
+    ("waived", "excused", "CONFORMS"),
+    ("waived", "verdict", "WRONG"),
     ("index", "release", "../2026.1"),
     ("index", "release", "2026.1\n"),
     ("index", "status", ""),
+    ("index", "knowledge", []),
+    ("index", "knowledge 0 name", "presets.json"),
+    ("index", "knowledge 0 name", "policy.json"),
+    ("index", "knowledge 0 sha256", "0" * 63),
+    ("index", "knowledge 0 cases", 1),
     ("index", "files", {}),
     ("index", "files 0 name", "../bugs.json"),
     ("index", "files 0 name", "/etc/passwd"),
@@ -415,7 +447,7 @@ EDITS: list[tuple[str, str, Any]] = [
     ("case", "diagnosis complete", None),
     ("footer", "counts wrong", -1),
     ("footer", "counts wrong", DELETE),
-    ("footer", "counts waived", 0),
+    ("footer", "counts forgiven", 0),
     ("footer", "exit", 5),
     ("footer", "worst_conforming", True),
 ]

@@ -215,7 +215,7 @@ def test_the_cases_hold_what_the_false_alarms_are_about(vectors: Vectors) -> Non
 
 def test_a_variant_that_is_not_honest_is_flagged(vectors: Vectors) -> None:
     def functions(conventions: Any) -> dict[str, Any]:
-        return {"gae": mutant("gae-done-late", "gae").function}
+        return {"gae": mutant("gae-done-late", "gae").under(conventions)}
 
     line = honest.judged(honest.Variant("dishonest", functions), "float32", vectors)
     assert len(line.flagged) >= 7
@@ -227,10 +227,12 @@ AXES = {
     "kl.direction": "mean_kl_gradient",
     "advantage.ddof": "normalize_advantages",
     "advantage.epsilon": "normalize_advantages",
+    "gae.value_target": "gae",
     "approximate_kl.estimator": "approximate_kl",
     "clip_fraction.rule": "clip_fraction",
     "kl_penalty.schedule": "kl_penalty_update",
     "value_loss.factor": "value_loss",
+    "value_loss.error": "value_loss",
     "value_loss.clip": "clipped_value_loss",
     "step_length.damping": "natural_gradient_step",
     "line_search.accept": "line_search",

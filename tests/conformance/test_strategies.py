@@ -17,6 +17,8 @@ DRAWS = [
     *(pytest.param(strategies.policies(distribution), id=f"policies {distribution}") for distribution in POLICIES),
     pytest.param(strategies.systems(), id="systems"),
     pytest.param(strategies.optimizer_states(), id="optimizer states"),
+    pytest.param(strategies.mdps(), id="mdps"),
+    pytest.param(strategies.tables(), id="tables"),
 ]
 
 
@@ -80,6 +82,40 @@ def test_distributions_are_inputs_of_the_contract(family, data):
     read_inputs(OPS[f"entropy_{family}"], listed(one))
     read_inputs(OPS[f"kl_{family}"], listed(named))
     read_inputs(OPS[f"log_prob_{family}"], listed(one | {action: drawn["actions"]}))
+
+
+@pytest.mark.parametrize(
+    "op", ["policy_evaluation", "visitation", "expected_return", "lower_bounds", "softmax_policy_gradient"]
+)
+@given(drawn=strategies.mdps())
+def test_worlds_are_inputs_of_the_contract(op, drawn):
+    given_names = {**drawn["world"], "old_probabilities": drawn["probabilities"], **drawn}
+    read_inputs(OPS[op], listed({name: given_names[name] for name in OPS[op].inputs}))
+
+
+@given(drawn=strategies.mdps())
+def test_probabilities_sum_to_one_and_policies_try_everything(drawn):
+    world, policies = drawn["world"], [drawn[f"{which}probabilities"] for which in ("", "new_", "other_")]
+    for table in (world["transition"], world["start"], *policies):
+        assert (table.sum(axis=-1) == 1).all()
+        assert (table >= 0).all()
+    assert min(table.min() for table in policies) > 0
+    assert world["transition"].shape == (*policies[0].shape, len(world["start"]))
+    assert len(set(policies[0].shape)) == 2
+    assert world["gamma"] <= 7 / 8
+
+
+@given(drawn=strategies.tables())
+def test_one_action_of_a_table_is_never_taken(drawn):
+    policies = [drawn[f"{which}_probabilities"] for which in ("old", "new", "other")]
+    never = np.zeros(policies[0].shape, dtype=bool)
+    never[0, -1] = True
+    for table in policies:
+        assert ((table == 0) == never).all()
+    for table in (*policies, drawn["state_weights"]):
+        assert (table.sum(axis=-1) == 1).all()
+    sizes = np.abs(drawn["advantages"])
+    assert len(np.unique(sizes)) == sizes.size
 
 
 @given(drawn=strategies.systems())
@@ -165,7 +201,8 @@ class TestShrinking:
         assert np.abs(found).max() <= 3
 
     def test_a_rollout_shrinks_to_its_smallest_length(self):
-        assert find(strategies.trajectories(), lambda drawn: drawn["rewards"].any())["rewards"].shape == (2, 1)
+        smallest = find(strategies.trajectories({"rewards"}), lambda drawn: drawn["rewards"].any())
+        assert smallest["rewards"].shape == (2, 1)
 
 
 def test_a_variant_that_a_law_does_not_have_is_an_error():

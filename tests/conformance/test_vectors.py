@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from refpg.conformance.ops import OPS
 from refpg.conformance.signatures import parse_type
-from refpg.conformance.vectors import VectorError, load, parse, read_release
+from refpg.conformance.vectors import KNOWLEDGE, VectorError, load, parse, read_release
 
 from . import synthetic
 
@@ -355,6 +355,36 @@ def test_a_wrong_answer_needs_a_certified_one(folder: Path) -> None:
     refused(folder, "no certified answer under")
 
 
+@pytest.mark.parametrize("name", KNOWLEDGE)
+def test_knowledge_that_the_index_does_not_vouch_for_is_refused(folder: Path, name: str) -> None:
+    """A blank more, or other words of the same length: the numbers of the cases are as they were."""
+    path = folder / name
+    original = path.read_bytes()
+    path.write_bytes(original + b" ")
+    refused(folder, f"{name}: has {len(original) + 1} bytes, the index says {len(original)} .*certify --seal")
+    path.write_bytes(original.replace(b": ", b" :", 1))
+    refused(folder, f"{name}: its SHA-256 is not the one of the index; .*certify --seal")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: index.pop("knowledge"), "missing fields"),
+        (lambda index: index.update(knowledge={}), "not a list"),
+        (lambda index: index["knowledge"].pop(), "knowledge is"),
+        (lambda index: index["knowledge"].append(index["knowledge"][0]), "knowledge is"),
+        (lambda index: index["knowledge"][0].update(name="presets.json"), "knowledge is"),
+        (lambda index: index["knowledge"][0].update(name="../bugs.json"), "knowledge is"),
+        (lambda index: index["knowledge"][0].update(sha256="0" * 63), "sha256 is not 64"),
+        (lambda index: index["knowledge"][0].update(bytes=True), "bytes is not an integer"),
+        (lambda index: index["knowledge"][0].update(cases=1), "unknown fields"),
+    ],
+)
+def test_the_index_vouches_for_all_of_the_knowledge(folder: Path, change: Any, message: str) -> None:
+    edit_index(folder, change)
+    refused(folder, message)
+
+
 # Errata.
 
 
@@ -407,7 +437,7 @@ def test_a_release_is_read_from_anything_that_holds_files(folder: Path) -> None:
 
     assert read_release(read, "2026.1", ops=["ratio"]).ids() == ["ratio/seven", "ratio/five"]
     knowledge = ["conventions.json", "bugs.json", "policy.json", "errata.json"]
-    assert asked == [*knowledge, "2026.1/index.json", "2026.1/ratio.json"]
+    assert asked == ["2026.1/index.json", *knowledge, "2026.1/ratio.json"]
 
 
 def test_a_complaint_is_a_short_line(folder: Path) -> None:

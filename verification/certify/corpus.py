@@ -18,6 +18,7 @@ import numpy as np
 from flint import arb
 
 from refpg.conformance.ops import OPS, PROFILES, Op
+from refpg.conformance.vectors import KNOWLEDGE
 from verification.certify import amplification, balls, contract
 from verification.certify.balls import Certified, Leaf
 from verification.certify.cases import Case
@@ -464,23 +465,22 @@ def bug_texts(used: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def _index(files: dict[str, bytes]) -> dict[str, Any]:
-    """List the op files generated now, and those on disk that were not asked for."""
+    """List the knowledge and the op files, those generated now and those on disk that were not asked for."""
     present = {path.name: path.read_bytes() for path in (DATA / RELEASE).glob("*.json") if path.stem in OPS}
     present |= {name.partition("/")[2]: text for name, text in files.items() if name.startswith(f"{RELEASE}/")}
     return {
         "schema": 1,
         "release": RELEASE,
         "status": "preview",
+        "knowledge": [_sealed(name, files.get(name) or (DATA / name).read_bytes()) for name in KNOWLEDGE],
         "files": [
-            {
-                "name": name,
-                "sha256": hashlib.sha256(text).hexdigest(),
-                "bytes": len(text),
-                "cases": len(json.loads(text)["cases"]),
-            }
-            for name, text in sorted(present.items())
+            _sealed(name, text) | {"cases": len(json.loads(text)["cases"])} for name, text in sorted(present.items())
         ],
     }
+
+
+def _sealed(name: str, text: bytes) -> dict[str, Any]:
+    return {"name": name, "sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
 
 
 def layout(document: Any) -> bytes:
@@ -513,8 +513,8 @@ def _is_leaf(value: Any) -> bool:
 
 
 def write(files: dict[str, bytes]) -> None:
-    """Write every file to a temporary neighbour, then move it into place."""
-    for name, text in files.items():
+    """Write every file to a temporary neighbour, then into place; the index that vouches for them comes last."""
+    for name, text in sorted(files.items(), key=lambda file: file[0].endswith("index.json")):
         path = DATA / name
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")

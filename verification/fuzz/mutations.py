@@ -422,8 +422,8 @@ INDEX_EDITS = ("path", "hash", "size", "count", "twice", "order", "release", "mi
 
 def edit_index(index: dict[str, Any], random: Random) -> str:
     """Tamper with the index, and say how."""
-    entry = random.choice(index["files"])
     how = random.choice(INDEX_EDITS)
+    entry = random.choice(index["files"] if how == "count" else [*index["files"], *index["knowledge"]])
     if how == "path":
         entry["name"] = random.choice(PATHS)
     elif how == "hash":
@@ -468,7 +468,7 @@ def mutated(trees: Trees, random: Random) -> tuple[str, Files]:
     if kind == "swollen":
         files[target], done = swell(files[target], random), "swell"
     cases = trees[op].get("cases") if isinstance(trees[op], dict) else None
-    index = index_of(op, files[op], max(len(cases), 1) if isinstance(cases, list) else 1)
+    index = index_of(files, op, max(len(cases), 1) if isinstance(cases, list) else 1)
     if kind == "index":
         done = edit_index(index, random)
     files[INDEX] = dumped(index, random)
@@ -476,7 +476,8 @@ def mutated(trees: Trees, random: Random) -> tuple[str, Files]:
         edit = _edit_text if random.random() < 0.9 else _pad
         files[INDEX], done = edit(files[INDEX], random)
     if kind == "unsealed":
-        files[op], done = _edit_text(files[op], random)
+        target = random.choice(list(trees))
+        files[target], done = _edit_text(files[target], random)
     return f"{kind}: {target if kind != 'index' else INDEX} {done}", files
 
 

@@ -49,6 +49,10 @@ def check_release(files: Mapping[str, bytes], release: str) -> None:
     _demand(all(axis["default"] in axis["values"] for axis in axes.values()), "a default is no value")
     _demand(all(axis in axes for op in OPS.values() for axis in op.conventions), "an axis of the contract is missing")
     _demand(index["release"] == release, "another release")
+    for entry in index["knowledge"]:
+        content = files.get(entry["name"], b"")
+        _demand(len(content) == entry["bytes"], "another size")
+        _demand(hashlib.sha256(content).hexdigest() == entry["sha256"], "another hash")
     names = [entry["name"] for entry in index["files"]]
     _demand(len(set(names)) == len(names), "a file is listed twice")
     revisions: dict[str, int] = {}

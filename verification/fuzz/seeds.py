@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import struct
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -50,15 +51,20 @@ def op_path(files: Trees) -> str:
     return next(name for name in files if name.startswith(f"{RELEASE}/") and name != INDEX)
 
 
-def index_of(name: str, content: bytes, cases: int) -> dict[str, Any]:
-    """Return the index that vouches for a file as it is."""
+def index_of(files: Mapping[str, bytes], op: str, cases: int) -> dict[str, Any]:
+    """Return the index that vouches for the file of an op and for the knowledge as they are."""
+    entries = [
+        {"name": name.rpartition("/")[2], "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        for name, content in files.items()
+        if name not in (op, INDEX)
+    ]
     entry = {
-        "name": name.rpartition("/")[2],
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
+        "name": op.rpartition("/")[2],
+        "sha256": hashlib.sha256(files[op]).hexdigest(),
+        "bytes": len(files[op]),
         "cases": cases,
     }
-    return {"schema": 1, "release": RELEASE, "status": "preview", "files": [entry]}
+    return {"schema": 1, "release": RELEASE, "status": "preview", "knowledge": entries, "files": [entry]}
 
 
 def bits(value: float) -> str:

@@ -325,10 +325,17 @@ class Automatic(Ordinary):
 
         return self.gradient(entropy, policy)
 
-    def squared_error_gradient(self, net: Inputs, x: Array, targets: Array) -> Array:
+    def error_gradient(self, net: Inputs, x: Array, targets: Array) -> Array:
         """By the library."""
         rows, wanted = self.native([x, targets])
-        return self.gradient(lambda one: ((self.native_forward(one, rows)[:, 0] - wanted) ** 2).mean(), net)
+        squared = self.conventions["value_loss.error"] == "squared"
+
+        def loss(one: Any) -> Any:
+            e = self.native_forward(one, rows)[:, 0] - wanted
+            within = e.clip(-1, 1)
+            return (e**2 if squared else within * (e - within / 2)).mean()
+
+        return self.gradient(loss, net)
 
     def policy_gradient(self, policy: Inputs, x: Array, actions: Array, weights: Array) -> Array:
         """By the library."""

@@ -72,7 +72,10 @@ class Estimators(Distributions):
         going_on = (~(terminated | truncated)).astype(rewards.dtype)
         errors = self.td_errors(rewards, values, next_values, terminated, gamma)
         advantages = self.decayed(errors, gamma * gae_lambda * going_on)
-        return {"advantages": advantages, "value_targets": advantages + values}
+        targets = advantages + values
+        if self.conventions["gae.value_target"] == "reward_to_go":
+            targets = self.discounted_returns(rewards, next_values, terminated, truncated, gamma)
+        return {"advantages": advantages, "value_targets": targets}
 
     def gae_rollout(
         self, rewards: Array, values: Array, dones: Array, last_values: Array, gamma: float, gae_lambda: float
@@ -87,9 +90,14 @@ class Estimators(Distributions):
         return np.sqrt(self.total((a - self.mean(a)) ** 2, 0) / (len(a) - ddof))
 
     def normalize_advantages(self, advantages: Array) -> Array:
-        """(A − mean)/(std + ε)."""
-        epsilon = float(self.conventions["advantage.epsilon"])
-        scale = self.deviation(advantages, int(self.conventions["advantage.ddof"])) + epsilon
+        """(A − mean)/(std + ε), or another divisor that is not 0."""
+        number, _, form = self.conventions["advantage.epsilon"].partition("_")
+        epsilon, std = float(number), self.deviation(advantages, int(self.conventions["advantage.ddof"]))
+        scale = {
+            "": std + epsilon,
+            "in_root": np.sqrt(std**2 + epsilon),
+            "at_least": np.where(std < epsilon, epsilon, std).astype(std.dtype),
+        }[form]
         return (advantages - self.mean(advantages)) / scale
 
     def explained_variance(self, values: Array, targets: Array) -> Array:

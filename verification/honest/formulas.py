@@ -200,7 +200,10 @@ class Libraries(Ordinary):
             mixed = np.where(ends[t], next_values[t], (1 - gae_lambda) * next_values[t] + gae_lambda * following)
             following = rewards[t] + gamma * np.where(terminated[t], 0 * mixed, mixed)
             targets[t] = following
-        return {"advantages": targets - values, "value_targets": targets}
+        advantages = targets - values
+        if self.conventions["gae.value_target"] == "reward_to_go":
+            targets = self.discounted_returns(rewards, next_values, terminated, truncated, gamma)
+        return {"advantages": advantages, "value_targets": targets}
 
     def adam(
         self, theta: Array, g: Array, m: Array, v: Array, step: int, rate: float, b1: float, b2: float, epsilon: float
@@ -684,9 +687,9 @@ class ComplexStep(Ordinary):
         """Of the entropy itself."""
         return self.gradient(lambda pi: self.entropy(pi, x), policy)
 
-    def squared_error_gradient(self, net: Inputs, x: Array, targets: Array) -> Array:
+    def error_gradient(self, net: Inputs, x: Array, targets: Array) -> Array:
         """Of the error itself."""
-        return self.gradient(lambda v: self.mean((self.forward(v, x)[:, 0] - targets) ** 2), net)
+        return self.gradient(lambda v: self.mean(self.error(self.forward(v, x)[:, 0] - targets)), net)
 
     def policy_gradient(self, policy: Inputs, x: Array, actions: Array, weights: Array) -> Array:
         """Of the mean of weights · log π."""

@@ -24,10 +24,13 @@ class Ordinary(Theory):
             "clipped_objective",
             "clipped_objective_gradient",
             "clipped_objective_parameter_gradient",
+            "asymmetric_clipped_objective",
+            "dual_clipped_objective",
             "clip_fraction",
             "approximate_kl",
             "kl_penalized_objective",
             "kl_penalty_update",
+            "proportional_kl_penalty_update",
             "value_loss",
             "clipped_value_loss",
             "entropy_bonus",
@@ -81,6 +84,26 @@ class Ordinary(Theory):
         r = self.ratio(old_log_prob, new_log_prob)
         return np.where(self.active(r, advantages, clip), 0 * r, r * advantages / len(r))
 
+    def asymmetric_clipped_objective(
+        self, old_log_prob: Array, new_log_prob: Array, advantages: Array, clip_low: float, clip_high: float
+    ) -> dict[str, Array]:
+        """Mean of rA up to the edge on the improving side, and rA/B of the rows short of it."""
+        r = self.ratio(old_log_prob, new_log_prob)
+        beyond = np.where(advantages > 0, r > 1 + clip_high, r < 1 - clip_low) & (advantages != 0)
+        edge = np.where(advantages > 0, 1 + clip_high + 0 * r, 1 - clip_low + 0 * r)
+        rows = np.where(beyond, edge, r) * advantages
+        return {"objective": self.mean(rows), "gradient": np.where(beyond, 0 * r, r * advantages / len(r))}
+
+    def dual_clipped_objective(
+        self, old_log_prob: Array, new_log_prob: Array, advantages: Array, clip: float, floor: float
+    ) -> dict[str, Array]:
+        """The same with one width, and with another edge where A < 0 and r is large."""
+        r = self.ratio(old_log_prob, new_log_prob)
+        beyond, floored = self.active(r, advantages, clip), (advantages < 0) & (r > floor)
+        rows = np.where(floored, floor + 0 * r, np.where(beyond, self.clipped(r, clip), r)) * advantages
+        slopes = np.where(beyond | floored, 0 * r, r * advantages / len(r))
+        return {"objective": self.mean(rows), "gradient": slopes}
+
     def clipped_gradient(
         self, policy: Inputs, x: Array, actions: Array, advantages: Array, old_log_prob: Array, clip: float
     ) -> Array:
@@ -114,26 +137,52 @@ class Ordinary(Theory):
         return self.mean(self.ratio(old_log_prob, new_log_prob) * advantages - kl_penalty * kl)
 
     def kl_penalty_update(self, kl_penalty: float, kl: float, target: float) -> float:
-        """Double, halve or keep."""
-        if self.conventions["kl_penalty.schedule"] == "paper":
-            return kl_penalty * (2.0 if kl > 1.5 * target else 0.5 if kl < target / 1.5 else 1.0)
-        return kl_penalty * (1.5 if kl > 2 * target else 0.5 if kl < target / 2 else 1.0)
+        """Raise, lower or keep."""
+        schedule = self.conventions["kl_penalty.schedule"]
+        low, high = {"paper": (1 / 1.5, 1.5), "tf_agents": (0.7, 1.3)}.get(schedule, (0.5, 2.0))
+        if kl > high * target:
+            raised = kl_penalty * (2.0 if schedule == "paper" else 1.5)
+            return min(raised, 35.0) if schedule == "pat_coady" else raised
+        if kl < low * target:
+            lowered = kl_penalty / (1.5 if schedule in ("tf_agents", "pat_coady") else 2.0)
+            return max(lowered, {"tf_agents": 1e-15, "pat_coady": 1 / 35}.get(schedule, 0.0))
+        return kl_penalty
+
+    def proportional_kl_penalty_update(
+        self, kl_penalty: float, kl: float, target: float, samples: int, horizon: int
+    ) -> Array:
+        """β + β e n/h."""
+        error = np.clip((kl - target) / target, -0.2, 0.2)
+        return kl_penalty + kl_penalty * error * (samples / horizon)
 
     @property
     def factor(self) -> float:
-        """The factor of the squared error."""
+        """The factor of the error."""
         return 0.5 if self.conventions["value_loss.factor"] == "1/2" else 1.0
 
+    def within_one(self, e: Array) -> Array:
+        """Return e within ±1, branches on the real part."""
+        return np.where(np.abs(e.real) < 1, e, np.sign(e.real))
+
+    def error(self, e: Array) -> Array:
+        """Return the error of rows that are e off: e², or the smooth one."""
+        if self.conventions["value_loss.error"] == "squared":
+            return e**2
+        slope = self.within_one(e)
+        return slope * (e - slope / 2)
+
     def value_loss(self, values: Array, targets: Array) -> Array:
-        """Mean squared error."""
-        return self.factor * self.mean((values - targets) ** 2)
+        """Mean error."""
+        return self.factor * self.mean(self.error(values - targets))
 
     def clipped_value_loss(self, values: Array, old_values: Array, targets: Array, clip: float) -> Array:
-        """Mean of the larger square, or of the clipped one."""
+        """Mean of the larger error, of the clipped one, or of the error up to the clip."""
         kept = old_values + np.clip(values - old_values, -clip, clip)
-        rows = (kept - targets) ** 2
+        free, rows = self.error(values - targets), self.error(kept - targets)
         if self.conventions["value_loss.clip"] == "maximum":
-            rows = np.maximum(rows, (values - targets) ** 2)
+            rows = np.maximum(rows, free)
+        if self.conventions["value_loss.clip"] == "clamped_error":
+            rows = np.minimum(free, clip)
         return self.factor * self.mean(rows)
 
     def entropy(self, policy: Inputs, x: Array) -> Array:
@@ -157,10 +206,11 @@ class Ordinary(Theory):
         gradient = unflatten(policy, self.entropy_gradient(policy, observations))
         return {"entropy": self.entropy(policy, observations), "gradient": gradient}
 
-    def squared_error_gradient(self, net: Inputs, x: Array, targets: Array) -> Array:
-        """Return the gradient of the mean squared error of a value network, as one vector."""
-        error = self.forward(net, x)[:, 0] - targets
-        return self.backward(net, x, (2 * error / len(error))[:, None])
+    def error_gradient(self, net: Inputs, x: Array, targets: Array) -> Array:
+        """Return the gradient of the mean error of a value network, as one vector."""
+        e = self.forward(net, x)[:, 0] - targets
+        slope = 2 * e if self.conventions["value_loss.error"] == "squared" else self.within_one(e)
+        return self.backward(net, x, (slope / len(e))[:, None])
 
     def ppo_objective(
         self,
@@ -183,7 +233,7 @@ class Ordinary(Theory):
         objective = objective + entropy_coefficient * self.entropy(policy, observations)
         gradient = self.clipped_gradient(policy, observations, actions, advantages, old_log_prob, clip)
         gradient = gradient + entropy_coefficient * self.entropy_gradient(policy, observations)
-        error = self.squared_error_gradient(value_network, observations, value_targets)
+        error = self.error_gradient(value_network, observations, value_targets)
         return {
             "objective": objective,
             "policy_gradient": unflatten(policy, gradient),
@@ -375,6 +425,7 @@ class Ordinary(Theory):
         """Return the first candidate that is accepted, else the old parameters."""
         rule = self.conventions["line_search.accept"]
         theta, old = flatten(policy), self.log_probs(policy, x, actions)
+        slope = self.dot(self.policy_gradient(policy, x, actions, advantages), step)
         for j in range(max_backtracks):
             candidate = theta + backtrack**j * step
             new = moved(policy, candidate)
@@ -384,6 +435,10 @@ class Ordinary(Theory):
                 "improves_and_kl": gain > 0 and kl <= max_kl,
                 "improves_and_kl_strict": gain > 0 and kl < max_kl,
                 "improves_and_1.5_kl": gain >= 0 and kl <= 1.5 * max_kl,
+                "no_worse_and_kl": gain >= 0 and kl <= max_kl,
+                "kl_strict": kl < max_kl,
+                "tenth_of_expected": gain > 0 and gain > 0.1 * backtrack**j * slope,
+                "half_of_expected_and_kl_strict": gain > 0 and gain > 0.5 * backtrack**j * slope and kl < max_kl,
             }[rule]:
                 return {"parameters": unflatten(policy, candidate), "accepted": j}
         return {"parameters": unflatten(policy, theta), "accepted": -1}

@@ -11,7 +11,7 @@ Array = Any
 
 
 class Theory(Networks):
-    """The ten operations on tables of transitions, rewards and policies."""
+    """The twelve operations on tables of transitions, rewards and policies."""
 
     def ops(self) -> dict[str, Function]:
         """Return the function of every op."""
@@ -26,6 +26,8 @@ class Theory(Networks):
             "policy_kl",
             "penalty_coefficient",
             "lower_bounds",
+            "mm_step",
+            "trust_region_dual",
         )
         return super().ops() | {name: getattr(self, name) for name in names}
 
@@ -169,3 +171,37 @@ class Theory(Networks):
             "pinsker": L - C / 2 * kl,
             "cpo": L - C_new / 2 * self.dot(weights, distances),
         }
+
+    # Steps.
+
+    def halved(self, falling: Function, target: Array, size: int) -> Array:
+        """Return where falling functions take values."""
+        low, high = np.full(size, -32.0), np.full(size, 32.0)
+        for _ in range(64):
+            middle = (low + high) / 2
+            above = falling(middle) > target
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+        return low
+
+    def mm_step(self, old_probabilities: Array, advantages: Array, visitation: Array, penalty: float) -> Inputs:
+        """π = λp/(ν − A) with one KL in all states, halved for; in float64, whatever the format of the tables."""
+        p, A, rho = (np.asarray(x, np.float64) for x in (old_probabilities, advantages, visitation))
+
+        def row(t: Array) -> tuple[Array, Array, Array]:
+            away = (A.max(axis=1) + np.exp(t))[:, None] - A
+            weights = p / away
+            whole = self.total(weights)
+            excess = self.total(p * np.log(away)) + np.log(whole)
+            return weights / whole[:, None], excess, 1 / whole
+
+        def inside(log_kl: Array) -> Array:
+            return self.halved(lambda t: row(t)[1], np.exp(log_kl), len(p))
+
+        log_kl = self.halved(lambda u: np.atleast_1d(self.dot(rho, row(inside(u))[2])), penalty, 1)
+        return {"probabilities": row(inside(log_kl))[0], "max_kl": np.exp(log_kl[0])}
+
+    def trust_region_dual(self, matrix: Array, gradient: Array, max_kl: float) -> Inputs:
+        """H⁻¹g by LAPACK, scaled."""
+        x = np.linalg.solve(matrix, gradient)
+        value = np.sqrt(2 * max_kl * self.dot(gradient, x))
+        return {"step": 2 * max_kl / value * x, "multiplier": value / (2 * max_kl), "value": value}

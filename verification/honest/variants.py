@@ -36,9 +36,33 @@ CONVENTIONS: tuple[dict[str, str], ...] = (
         "value_loss.clip": "clipped_only",
         "line_search.accept": "improves_and_1.5_kl",
     },
-    {"value_loss.factor": "1/2", "step_length.damping": "undamped"},
-    {"advantage.ddof": "1", "advantage.epsilon": "1e-8", "kl.direction": "new_old"},
-    {"line_search.accept": "improves_and_kl_strict"},
+    {
+        "value_loss.factor": "1/2",
+        "step_length.damping": "undamped",
+        "advantage.epsilon": "1e-6",
+        "kl_penalty.schedule": "tf_agents",
+    },
+    {
+        "advantage.ddof": "1",
+        "advantage.epsilon": "1e-8",
+        "kl.direction": "new_old",
+        "value_loss.clip": "clamped_error",
+    },
+    {
+        "line_search.accept": "improves_and_kl_strict",
+        "advantage.epsilon": "1e-8_in_root",
+        "kl_penalty.schedule": "pat_coady",
+        "value_loss.error": "smooth_l1",
+        "value_loss.clip": "clipped_only",
+    },
+    {"advantage.ddof": "1", "advantage.epsilon": "1e-6_at_least", "value_loss.error": "smooth_l1"},
+    {"advantage.epsilon": "1e-6_at_least", "value_loss.clip": "clamped_error", "value_loss.factor": "1/2"},
+    {"advantage.ddof": "1", "advantage.epsilon": "1e-6", "gae.value_target": "reward_to_go"},
+    {"advantage.ddof": "1", "advantage.epsilon": "1e-8_in_root", "gae.value_target": "reward_to_go"},
+    {"line_search.accept": "no_worse_and_kl", "kl.direction": "new_old"},
+    {"line_search.accept": "kl_strict"},
+    {"line_search.accept": "tenth_of_expected"},
+    {"line_search.accept": "half_of_expected_and_kl_strict"},
 )
 
 Functions = Mapping[str, Callable[..., Any]]

@@ -2,7 +2,8 @@
 
 In this order, and only what no case of the run contradicts: the certified answer of a convention that was not declared;
 the answer of a known bug; a simple structure; two causes at once.  Where several are left, all are named.  What
-explains this answer but not the whole run is said with that objection, and a pair is not said at all.
+explains this answer but not the whole run is said with that objection, and a pair is not said at all.  Where nothing
+explains a wrong answer, a law that the implementation violates is named, if there is an implementation to ask.
 
     candidates     single causes, and the answers they predict
     consistency    whether an explanation holds on the whole run, and could do so by chance
@@ -11,9 +12,10 @@ explains this answer but not the whole run is said with that objection, and a pa
     quantities     named quantities at hand for a case
     structures     what a wrong answer is in terms of the certified one
     texts          an explanation in words
+    violations     the law that is violated, and the smallest example
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from refpg.conformance.diagnosis import texts
@@ -26,10 +28,20 @@ from refpg.conformance.signatures import output_of
 from refpg.conformance.vectors import Vectors
 from refpg.conformance.verdicts import Outcome, Verdict
 
-__all__ = ["Diagnosis", "diagnose"]
+__all__ = ["Diagnosis", "Last", "diagnose", "nobody"]
 
 
-def diagnose(outcomes: Sequence[Outcome], vectors: Vectors) -> tuple[list[Outcome], dict[int, Diagnosis]]:
+Last = Callable[[Outcome], Diagnosis]
+
+
+def nobody(outcome: Outcome) -> Diagnosis:
+    """Answer that nothing is known: there is no implementation to ask."""
+    return texts.nothing()
+
+
+def diagnose(
+    outcomes: Sequence[Outcome], vectors: Vectors, last: Last = nobody
+) -> tuple[list[Outcome], dict[int, Diagnosis]]:
     """Explain every wrong or imprecise answer of a run.
 
     Parameters
@@ -38,6 +50,8 @@ def diagnose(outcomes: Sequence[Outcome], vectors: Vectors) -> tuple[list[Outcom
         All of the run: an explanation must agree with every case that can tell.
     vectors : Vectors
         The release, with all answers of its conventions and bugs.
+    last : callable
+        Asked about a wrong answer that nothing explains; such as a `refpg.conformance.diagnosis.violations.Search`.
 
     Returns
     -------
@@ -51,7 +65,7 @@ def diagnose(outcomes: Sequence[Outcome], vectors: Vectors) -> tuple[list[Outcom
         Told(outcome, case) for outcome in outcomes if (case := cases[outcome.case]) and outcome.comparisons
     )
     run = Run(told, vectors)
-    inquiry = _Inquiry(run, Structures(run))
+    inquiry = _Inquiry(run, Structures(run), last)
     final, diagnoses = list(outcomes), {}
     for i, outcome in enumerate(outcomes):
         case = cases[outcome.case]
@@ -69,6 +83,7 @@ class _Inquiry:
 
     run: Run
     structures: Structures
+    last: Last
     found: dict[tuple[str, frozenset[tuple[str, str]]], list[Pair]] = field(default_factory=dict)
 
     def explain(self, told: Told) -> Diagnosis:
@@ -90,7 +105,10 @@ class _Inquiry:
             return texts.of_pairs(outcome, pair, len(self.run.alike(outcome)), self.run.vectors)
         if matching:
             return self._single(outcome, matching, against)
-        return texts.of_structures(structures) if structures else texts.nothing()
+        if structures:
+            return texts.of_structures(structures)
+        # An imprecise answer is near: a law that is a few roundings off says nothing that the error does not.
+        return self.last(outcome) if outcome.verdict is Verdict.WRONG else texts.nothing()
 
     def _single(self, outcome: Outcome, found: Sequence[Cause], against: dict[Cause, list[str]]) -> Diagnosis:
         """Prefer conventions to bugs, and fewer changed axes to more."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from refpg.conformance.diagnosis.candidates import Bug, Convention
 from refpg.conformance.diagnosis.pairs import Pair
 from refpg.conformance.diagnosis.structures import Finding, objection
+from refpg.conformance.laws.law import Law, Residual, plain
 from refpg.conformance.signatures import output_of
 from refpg.conformance.vectors import Vectors
 from refpg.conformance.verdicts import Outcome
@@ -20,9 +22,10 @@ Lines = tuple[tuple[str, str], ...]
 class Diagnosis:
     """An explanation of one wrong answer.
 
-    Fields: ``kind`` is ``"convention"``, ``"bug"``, ``"pair"``, ``"structure"`` or ``"none"``; ``complete`` whether no
-    case of the run contradicts it; ``bugs`` and ``conventions`` the candidates, in a pair those of all candidates;
-    ``lines`` (label, text) for a person.
+    Fields: ``kind`` is ``"convention"``, ``"bug"``, ``"pair"``, ``"structure"``, ``"law"`` or ``"none"``; ``complete``
+    whether no case of the run contradicts it; ``bugs`` and ``conventions`` the candidates, in a pair those of all
+    candidates; ``lines`` (label, text) for a person; ``name``, where it needs one, of a violated law, or of two causes
+    with how they meet.
     """
 
     kind: str
@@ -30,6 +33,7 @@ class Diagnosis:
     bugs: tuple[str, ...]
     conventions: tuple[Mapping[str, str], ...]
     lines: Lines
+    name: str = ""
 
 
 def of_conventions(outcome: Outcome, chosen: Sequence[Convention], against: Sequence[str], complete: bool) -> Diagnosis:
@@ -84,7 +88,7 @@ def of_pairs(outcome: Outcome, found: Sequence[Pair], cases: int, vectors: Vecto
     lines += [("both", f"`{name}`: {vectors.bugs[name].title}") for name in bugs]
     lines += [("both", f"not a bug: declare {_axes(found[0].conventions)}")] if conventions else []
     lines += [("hint", vectors.bugs[name].hint) for name in bugs if vectors.bugs[name].hint]
-    return Diagnosis("pair", True, bugs, conventions, tuple(lines))
+    return Diagnosis("pair", True, bugs, conventions, tuple(lines), _pair(found[0]))
 
 
 def of_structures(found: Sequence[Finding], beside: Sequence[Pair] = ()) -> Diagnosis:
@@ -96,10 +100,22 @@ def of_structures(found: Sequence[Finding], beside: Sequence[Pair] = ()) -> Diag
     return Diagnosis("structure", not against, (), (), tuple(lines))
 
 
-def nothing() -> Diagnosis:
-    """Say that nothing is known."""
+def of_law(law: Law, variant: str, inputs: Mapping[str, Any], residual: Residual) -> Diagnosis:
+    """Say which law is violated, by how much, and by which inputs."""
+    how = residual.note or f"{residual.error:.3g}, allowed are {residual.bound:.2g}"
+    lines = [("DIAGNOSIS", f"violated law `{law.label(variant)}`: {law.statement}  {law.source}"), ("off by", how)]
+    example = [f"{name} = {value}" for name, value in plain(inputs).items()]
+    lines += [("and" if i else "for example", text) for i, text in enumerate(example)]
+    ops = [f"`{op}`" for op in law.ops_of(variant)]
+    lines += [("between", f"{', '.join(ops[:-1])} and {ops[-1]}, which do not fit together")] if len(ops) > 1 else []
+    return Diagnosis("law", True, (), (), tuple(lines), law.name)
+
+
+def nothing(of_laws: str = "") -> Diagnosis:
+    """Say that nothing is known, and what became ``of_laws``."""
     text = "no known bug matches, nor two of them, nor another convention, nor a simple structure"
-    return Diagnosis("none", False, (), (), (("DIAGNOSIS", text),))
+    remark = (("laws", of_laws),) if of_laws else ()
+    return Diagnosis("none", False, (), (), (("DIAGNOSIS", text), *remark))
 
 
 def _pair(pair: Pair) -> str:

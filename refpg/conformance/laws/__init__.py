@@ -7,6 +7,7 @@ running error analysis with the factor of the vectors' policy.
     law             what a law is: statement, source, ops, what it kills, what it cannot see
     rounding        running error analysis: numbers that carry the bound of their error
     ordinary        the margin of each op's answer
+    tables          the same for finite MDPs
     answers         an implementation, asked like a function
     families        the six families of distributions, as the laws speak of them
     parameters      arithmetic on the parameters of the contract
@@ -21,6 +22,8 @@ running error analysis with the factor of the vectors' policy.
     solvers         laws of conjugate gradients and the natural gradient
     step            laws of the trust-region step, the line search, Adam
     networks        laws of the network
+    values          laws of finite MDPs: values, visits, the return and its slope
+    bounds          laws of divergences between tables and of lower bounds of the return
     search          hypothesis looks for a counterexample
     suite           all laws as tests of an adapter
 
@@ -45,6 +48,7 @@ import importlib
 from typing import Any
 
 from refpg.conformance.laws import (
+    bounds,
     clip,
     distributions,
     divergence,
@@ -55,14 +59,29 @@ from refpg.conformance.laws import (
     solvers,
     step,
     surrogate,
+    values,
 )
 from refpg.conformance.laws.answers import Answers, Unanswerable
 from refpg.conformance.laws.law import LAWS, Law, Residual
 
-SUBJECTS = (networks, distributions, divergence, fisher, surrogate, clip, losses, estimation, solvers, step)
+SUBJECTS = (
+    networks,
+    distributions,
+    divergence,
+    fisher,
+    surrogate,
+    clip,
+    losses,
+    estimation,
+    solvers,
+    step,
+    values,
+    bounds,
+)
 
 # What needs hypothesis is imported when it is asked for.
-_DOORS = {"Suite": "suite", "Counterexample": "search", "check": "search", "violated": "search"}
+_SEARCH = ("Counterexample", "check", "concerning", "violated")
+_DOORS = {"Suite": "suite"} | dict.fromkeys(_SEARCH, "search")
 
 __all__ = ["LAWS", "SUBJECTS", "Answers", "Law", "Residual", "Unanswerable", *_DOORS, *LAWS]
 

@@ -7,7 +7,7 @@
 
 As with the vectors, no entry is held to less than 0.3 of the largest error beside it.  An answer may be an input of
 another op: its margin is carried along.  All errors are in units of float64's roundoff, whatever the dtype in which an
-op is answered.
+op is answered.  A worker is asked by the judge's own door, as if for a case.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,12 +22,17 @@ from refpg.conformance.laws.ordinary import flat, margins
 from refpg.conformance.laws.rounding import Rounded, tree_map
 from refpg.conformance.ops import OPS
 from refpg.conformance.signatures import Shape, parameter_leaves, parse_type
-from refpg.conformance.vectors import Vectors, load
+from refpg.conformance.vectors import Case, Vectors, load
 from refpg.conformance.verdicts import InvalidAnswer, flatten, native
+from refpg.notation import Array
 
 
 class Unanswerable(Exception):
     """The implementation declares that it cannot answer these inputs; no law can be tried on them."""
+
+
+class Failure(RuntimeError):
+    """A worker did not answer; the message is what the judge would report."""
 
 
 class Contradiction(ValueError):
@@ -62,7 +67,7 @@ class Answers:
     def missing(self, ops: Iterable[str]) -> str:
         """Return why the ops cannot all be asked, or nothing if they can."""
         for op in ops:
-            if op not in self._functions:
+            if op not in self.adapter.ops:
                 return f"{op}: {self.adapter.unsupported.get(op, 'not implemented')}"
         return ""
 
@@ -87,16 +92,55 @@ class Answers:
         given = {name: tree_map(lambda leaf: _in_dtype(leaf, dtype, unit), value) for name, value in inputs.items()}
         expected = margins(op, self.conventions, given)
         asked = native({name: tree_map(_value, value) for name, value in given.items()}, dtype)
-        try:
-            answer = self._functions[op](**asked)
-        except NotImplementedError as error:
-            raise Unanswerable(f"{op}: {error}") from None
         outputs = _outputs(op, expected)
-        leaves = _leaves(op, answer, outputs)
+        leaves = self._leaves(op, asked, _shapes(op, outputs))
         found = {
             name: _filled(name, output, leaves, unit, self.floor * _largest(output)) for name, output in outputs.items()
         }
         return found if len(found) > 1 else next(iter(found.values()))
+
+    def _leaves(self, op: str, inputs: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mapping[str, Array]:
+        """Ask, and return the leaves of what was answered, which are of the shapes expected."""
+        asked = self._returned if self.adapter.ask is None else self._replied
+        leaves = asked(op, inputs, shapes)
+        for path, leaf in leaves.items():
+            if leaf.shape != shapes[path].lengths:
+                raise Contradiction(f"{op}: {path} has shape {leaf.shape}, expected {shapes[path].lengths}")
+        return leaves
+
+    def _returned(self, op: str, inputs: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mapping[str, Array]:
+        try:
+            return flatten(op, self._functions[op](**inputs), shapes)
+        except NotImplementedError as error:
+            raise Unanswerable(f"{op}: {error}") from None
+        except InvalidAnswer as error:
+            raise Contradiction(str(error)) from None
+
+    def _replied(self, op: str, inputs: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mapping[str, Array]:
+        reply = self.adapter.reply(question(op, inputs, shapes))
+        if reply.leaves is None:
+            raise Unanswerable(f"{op}: {reply.skipped}") if reply.skipped else Failure(f"{op}: {reply.error}")
+        return reply.leaves
+
+
+def question(op: str, inputs: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Case:
+    """Return drawn inputs as a case, of which nothing is certified."""
+    return Case(
+        id=f"{op}/drawn",
+        op=op,
+        rev=1,
+        title="",
+        purpose="",
+        stability=False,
+        reference="",
+        dims={},
+        inputs=inputs,
+        shapes=shapes,
+        expected=(),
+        wrong=(),
+        resolves=(),
+        provenance={},
+    )
 
 
 @cache
@@ -122,20 +166,14 @@ def _outputs(op: str, expected: Any) -> dict[str, Any]:
     return expected if isinstance(expected, dict) and set(expected) == set(names) else {next(iter(names)): expected}
 
 
-def _leaves(op: str, answer: Any, outputs: Mapping[str, Any]) -> dict[str, Any]:
+def _shapes(op: str, outputs: Mapping[str, Any]) -> dict[str, Shape]:
+    """Return what the leaves of an answer must be."""
     shapes: dict[str, Shape] = {}
     for name, output in outputs.items():
         kind = parse_type(OPS[op].outputs[name]).kind
         parts = parameter_leaves(name, output) if kind == "parameters" else {name: output}
         shapes |= {path: Shape("int" if kind == "int" else "float", part.shape) for path, part in parts.items()}
-    try:
-        leaves = flatten(op, answer, shapes)
-    except InvalidAnswer as error:
-        raise Contradiction(str(error)) from None
-    for path, leaf in leaves.items():
-        if leaf.shape != shapes[path].lengths:
-            raise Contradiction(f"{op}: {path} has shape {leaf.shape}, expected {shapes[path].lengths}")
-    return leaves
+    return shapes
 
 
 def _largest(output: Any) -> float:

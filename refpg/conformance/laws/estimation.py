@@ -7,6 +7,7 @@ import numpy as np
 
 from refpg.conformance.laws.answers import Answers
 from refpg.conformance.laws.law import Gap, at_least, equal, law
+from refpg.conformance.laws.ordinary import divisor
 from refpg.conformance.laws.rounding import Rounded, join, rounded, sqrt, square, where
 
 
@@ -147,9 +148,19 @@ def value_target_is_advantage_plus_value(
     gamma: float,
     gae_lambda: float,
 ) -> Iterator[Gap]:
-    """V_target = A + V, of the advantages as they are."""
+    """V_target = A + V, of the advantages as they are; or, if declared, the return, whatever A is."""
     answer = _gae(f, rewards, values, next_values, terminated, truncated, gamma, gae_lambda)
-    yield equal(answer["value_targets"], answer["advantages"] + values)
+    target = answer["value_targets"]
+    if f.conventions["gae.value_target"] == "reward_to_go":
+        yield equal(target, _unfolded(target, rewards, next_values, terminated, truncated, gamma))
+    else:
+        yield equal(target, answer["advantages"] + values)
+
+
+def _unfolded(R: Rounded, rewards: Any, next_values: Any, terminated: Any, truncated: Any, gamma: float) -> Rounded:
+    last = np.arange(len(rewards))[:, None] == len(rewards) - 1
+    following = where(truncated | last, next_values, join([R[1:], rounded(0 * rewards[:1])]))
+    return where(terminated, rewards, rounded(rewards) + gamma * following)
 
 
 @law(
@@ -396,7 +407,11 @@ def a_rollout_buffer_unfolds(
     following = join([A[1:], rounded(0 * rewards[:1])])
     going_on = rounded(rewards) + gamma * (next_values + gae_lambda * following)
     yield equal(A + values, where(dones, rewards, going_on))
-    yield equal(answer["value_targets"], A + values)
+    if f.conventions["gae.value_target"] == "reward_to_go":
+        target = answer["value_targets"]
+        yield equal(target, _unfolded(target, rewards, next_values, dones, np.zeros_like(dones), gamma))
+    else:
+        yield equal(answer["value_targets"], A + values)
 
 
 @law(
@@ -410,9 +425,7 @@ def returns_unfold(
 ) -> Iterator[Gap]:
     """R_t = r_t + γ R_{t+1}; r_t at a termination; r_t + γ V(s') at a truncation and at the open end."""
     R = _returns(f, rewards, next_values, terminated, truncated, gamma)
-    last = np.arange(len(rewards))[:, None] == len(rewards) - 1
-    following = where(truncated | last, next_values, join([R[1:], rounded(0 * rewards[:1])]))
-    yield equal(R, where(terminated, rewards, rounded(rewards) + gamma * following))
+    yield equal(R, _unfolded(R, rewards, next_values, terminated, truncated, gamma))
 
 
 @law(
@@ -422,13 +435,13 @@ def returns_unfold(
     blind="the order of the rows",
 )
 def normalised_advantages_have_mean_zero_and_deviation_one(f: Answers, advantages: Any) -> Iterator[Gap]:
-    """The mean is 0 and the standard deviation 1, or σ/(σ + ε), by the declared degrees of freedom and epsilon."""
+    """The mean is 0 and the standard deviation 1, or σ/(σ + ε) and the like, as declared."""
     normal = f("normalize_advantages", advantages=advantages)
-    ddof, epsilon = int(f.conventions["advantage.ddof"]), float(f.conventions["advantage.epsilon"])
+    ddof = int(f.conventions["advantage.ddof"])
     yield equal(normal.mean(), 0.0)
     A = rounded(advantages)
     deviation, new = (sqrt(square(x - x.mean()).sum() / (len(x) - ddof)) for x in (A, normal))
-    yield equal(new, deviation / (deviation + epsilon))
+    yield equal(new, deviation / divisor(deviation, f.conventions))
 
 
 @law(
@@ -444,7 +457,7 @@ def normalisation_forgets_shift_and_scale(
     normal = f("normalize_advantages", advantages=advantages)
     yield equal(f("normalize_advantages", advantages=advantages + shift), normal)
     yield equal(f("normalize_advantages", advantages=advantages[order]), normal[order])
-    if float(f.conventions["advantage.epsilon"]) == 0:
+    if f.conventions["advantage.epsilon"] == "0":
         yield equal(f("normalize_advantages", advantages=factor * advantages), normal)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from refpg.conformance.laws import tables
 from refpg.conformance.laws.rounding import (
     LIBRARY,
     Rounded,
@@ -296,19 +297,29 @@ def _td_errors(rewards: Any, values: Any, next_values: Any, terminated: Any, gam
 
 
 def _gae(
-    rewards: Any, values: Any, next_values: Any, terminated: Any, truncated: Any, gamma: Any, gae_lambda: Any
+    conventions: Conventions,
+    rewards: Any,
+    values: Any,
+    next_values: Any,
+    terminated: Any,
+    truncated: Any,
+    gamma: Any,
+    gae_lambda: Any,
 ) -> dict[str, Rounded]:
     delta = _td_errors(rewards, values, next_values, terminated, gamma)
     going_on = _alive(np.asarray(terminated) | np.asarray(truncated))
     advantages = _backwards(delta, rounded(gamma) * gae_lambda * going_on, rounded(np.zeros(delta.shape[1])))
+    if conventions["gae.value_target"] == "reward_to_go":
+        returns = _discounted_returns(rewards, next_values, terminated, truncated, gamma)
+        return {"advantages": advantages, "value_targets": returns}
     return {"advantages": advantages, "value_targets": advantages + values}
 
 
 def _gae_rollout(
-    rewards: Any, values: Any, dones: Any, last_values: Any, gamma: Any, gae_lambda: Any
+    conventions: Conventions, rewards: Any, values: Any, dones: Any, last_values: Any, gamma: Any, gae_lambda: Any
 ) -> dict[str, Rounded]:
     next_values = join([rounded(values)[1:], rounded(last_values)[None]])
-    return _gae(rewards, values, next_values, dones, np.zeros_like(dones), gamma, gae_lambda)
+    return _gae(conventions, rewards, values, next_values, dones, np.zeros_like(dones), gamma, gae_lambda)
 
 
 def _variance(x: Rounded, ddof: int = 0) -> Rounded:
@@ -321,8 +332,15 @@ def _variance(x: Rounded, ddof: int = 0) -> Rounded:
 
 def _normalize_advantages(conventions: Conventions, advantages: Any) -> Rounded:
     A = rounded(advantages)
-    deviation = sqrt(_variance(A, int(conventions["advantage.ddof"])))
-    return (A - A.mean()) / (deviation + float(conventions["advantage.epsilon"]))
+    return (A - A.mean()) / divisor(sqrt(_variance(A, int(conventions["advantage.ddof"]))), conventions)
+
+
+def divisor(deviation: Rounded, conventions: Conventions) -> Rounded:
+    """What advantages are divided by: their standard deviation, kept away from 0 as declared."""
+    number, _, form = conventions["advantage.epsilon"].partition("_")
+    if form == "in_root":
+        return sqrt(square(deviation) + float(number))
+    return maximum(deviation, float(number)) if form == "at_least" else deviation + float(number)
 
 
 def _explained_variance(values: Any, targets: Any) -> Rounded:
@@ -381,27 +399,41 @@ def _kl_penalized_objective(old_log_prob: Any, new_log_prob: Any, advantages: An
 
 
 def _kl_penalty_update(conventions: Conventions, kl_penalty: Any, kl: Any, target: Any) -> Rounded:
-    paper = conventions["kl_penalty.schedule"] == "paper"
-    up, down = (1.5, 1.5) if paper else (2.0, 2.0)
+    schedule = conventions["kl_penalty.schedule"]
     beta, kl, target = rounded(kl_penalty), rounded(kl), rounded(target)
-    raised = choose(kl, up * target, beta, (2.0 if paper else 1.5) * beta)
-    return choose(kl * down, target, beta / 2, raised)
+    low, high = {"paper": (1 / 1.5, 1.5), "tf_agents": (0.7, 1.3)}.get(schedule, (0.5, 2.0))
+    raised = (2.0 if schedule == "paper" else 1.5) * beta
+    lowered = beta / (1.5 if schedule in ("tf_agents", "pat_coady") else 2.0)
+    if schedule == "pat_coady":
+        raised, lowered = minimum(raised, 35.0), maximum(lowered, 1 / 35)
+    if schedule == "tf_agents":
+        lowered = maximum(lowered, 1e-15)
+    return choose(kl, low * target, lowered, choose(kl, high * target, beta, raised))
 
 
 def _factor(conventions: Conventions) -> float:
     return {"1": 1.0, "1/2": 0.5}[conventions["value_loss.factor"]]
 
 
+def _error(e: Rounded, conventions: Conventions) -> Rounded:
+    if conventions["value_loss.error"] == "squared":
+        return square(e)
+    slope = minimum(maximum(e, -1.0), 1.0)
+    return slope * (e - slope / 2)
+
+
 def _value_loss(conventions: Conventions, values: Any, targets: Any) -> Rounded:
-    return _factor(conventions) * square(rounded(values) - targets).mean()
+    return _factor(conventions) * _error(rounded(values) - targets, conventions).mean()
 
 
 def _clipped_value_loss(conventions: Conventions, values: Any, old_values: Any, targets: Any, clip: Any) -> Rounded:
     v, old = rounded(values), rounded(old_values)
     kept = old + minimum(maximum(v - old, -rounded(clip)), clip)
-    inside, free = square(kept - targets), square(v - targets)
-    loss = inside if conventions["value_loss.clip"] == "clipped_only" else maximum(inside, free)
-    return _factor(conventions) * loss.mean()
+    inside, free = _error(kept - targets, conventions), _error(v - targets, conventions)
+    form = conventions["value_loss.clip"]
+    if form == "clamped_error":
+        return _factor(conventions) * minimum(free, clip).mean()
+    return _factor(conventions) * (inside if form == "clipped_only" else maximum(inside, free)).mean()
 
 
 def _adam_step(
@@ -578,7 +610,8 @@ def _ppo_objective(
     values, inputs, slopes = _forward(value_network, observations)
     error = values[:, 0] - value_targets
     loss = _value_loss(conventions, values[:, 0], value_targets)
-    bar = -2 * _factor(conventions) * rounded(value_coefficient) * error / len(error)
+    slope = 2 * error if conventions["value_loss.error"] == "squared" else minimum(maximum(error, -1.0), 1.0)
+    bar = -_factor(conventions) * rounded(value_coefficient) * slope / len(error)
     clipped = _clipped_parameter_gradient(policy, observations, actions, advantages, old_log_prob, clip)
     return {
         "objective": _clipped_objective(old_log_prob, new, advantages, clip)
@@ -794,8 +827,10 @@ def _minimum_norm(policy: Any, observations: Any, actions: Any, advantages: Any)
     inverse = (vectors[:, used] / values[used]) @ vectors[:, used].T
     x = inverse @ g.value
     noise = np.linalg.norm(F.error) + len(x) ** 2 * np.linalg.norm(F.value)
-    wedin = noise * np.linalg.norm(inverse, 2) * (
-        2 * np.linalg.norm(x) + np.linalg.norm(inverse, 2) * np.linalg.norm(g.value)
+    wedin = (
+        noise
+        * np.linalg.norm(inverse, 2)
+        * (2 * np.linalg.norm(x) + np.linalg.norm(inverse, 2) * np.linalg.norm(g.value))
     )
     error = np.linalg.norm(inverse, 2) * np.linalg.norm(g.error) + wedin if decided else np.inf
     return {
@@ -897,6 +932,8 @@ def _ppo_epoch(
 
 
 _WITH_CONVENTIONS: dict[str, Formula] = {
+    "gae": _gae,
+    "gae_rollout": _gae_rollout,
     "normalize_advantages": _normalize_advantages,
     "clip_fraction": _clip_fraction,
     "approximate_kl": _approximate_kl,
@@ -910,13 +947,12 @@ _WITH_CONVENTIONS: dict[str, Formula] = {
     "natural_gradient_step": _natural_gradient_step,
     "line_search": _line_search,
     "trpo_step": _trpo_step,
+    **tables.WITH_CONVENTIONS,
 }
 _WITHOUT_CONVENTIONS: dict[str, Formula] = _DISTRIBUTIONS | {
     "kl_estimators": _kl_estimators,
     "discounted_returns": _discounted_returns,
     "td_errors": _td_errors,
-    "gae": _gae,
-    "gae_rollout": _gae_rollout,
     "explained_variance": _explained_variance,
     "ratio": _ratio,
     "clipped_objective": _clipped_objective,
@@ -937,6 +973,7 @@ _WITHOUT_CONVENTIONS: dict[str, Formula] = _DISTRIBUTIONS | {
     "natural_gradient_minimum_norm": _minimum_norm,
     "step_length": _step_length,
     "expected_improvement": _expected_improvement,
+    **tables.WITHOUT_CONVENTIONS,
 }
 
 

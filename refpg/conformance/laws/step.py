@@ -165,14 +165,16 @@ def _search(f: Answers, samples: dict[str, Any], step: Any, max_kl: float, backt
 
 
 def _accepts(f: Answers, samples: dict[str, Any], old: Rounded, new: Any, max_kl: float) -> bool | None:
-    """Whether the declared rule accepts a policy; None if rounding decides."""
-    policy, A = samples["policy"], samples["advantages"]
+    """Whether the declared rule accepts a policy; None if rounding decides, or an expected improvement."""
+    policy, A, rule = samples["policy"], samples["advantages"], f.conventions["line_search.accept"]
+    if "expected" in rule:
+        return None
     gain = f("surrogate", **{**samples, "policy": new}, old_log_prob=old) - rounded(A).mean()
     kl = f("mean_kl", old_policy=policy, new_policy=new, observations=samples["observations"])
-    bound = (1.5 if f.conventions["line_search.accept"] == "improves_and_1.5_kl" else 1.0) * max_kl
+    bound = (1.5 if rule == "improves_and_1.5_kl" else 1.0) * max_kl
     if np.abs(gain.value) <= f.margin(gain) or np.abs(kl.value - bound) <= f.margin(kl - bound):
         return None
-    return bool(gain.value > 0 and kl.value < bound)
+    return bool((rule == "kl_strict" or gain.value > 0) and kl.value < bound)
 
 
 _SEARCHED = ("surrogate", "mean_kl", "network_forward", "log_prob_{family}")

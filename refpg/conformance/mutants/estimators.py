@@ -67,6 +67,10 @@ def _no_endings(inputs: Inputs) -> Inputs:
     return {name: np.zeros_like(inputs[name]) for name in ("terminated", "truncated") if name in inputs}
 
 
+def _no_terminations(inputs: Inputs) -> Inputs:
+    return {"terminated": np.zeros_like(inputs["terminated"])}
+
+
 def _undiscounted(inputs: Inputs) -> Inputs:
     return {"gamma": 1.0}
 
@@ -118,26 +122,40 @@ def _discarded(i: Inputs) -> Array:
     return +i["rewards"]
 
 
-def _with_targets(advantages: Callable[[Inputs], Array]) -> Function:
-    def function(**inputs: Any) -> dict[str, Array]:
+def _gae_of(change: Callable[[Inputs], Inputs]) -> Function:
+    """The right answer to other inputs, with the value targets declared."""
+    return lambda conventions, **inputs: answers(conventions)["gae"](**(inputs | change(inputs)))
+
+
+def _with_targets(advantages: Callable[[Inputs], Array], change: Callable[[Inputs], Inputs] = lambda i: {}) -> Function:
+    """Other advantages with the value targets declared: returns are the right ones, of other inputs."""
+
+    def function(conventions: Mapping[str, str], **inputs: Any) -> dict[str, Array]:
         found = advantages(inputs)
-        return {"advantages": found, "value_targets": found + inputs["values"]}
+        if conventions["gae.value_target"] == "lambda_return":
+            return {"advantages": found, "value_targets": found + inputs["values"]}
+        return {"advantages": found, "value_targets": _gae_of(change)(conventions, **inputs)["value_targets"]}
 
     return function
 
 
 def _right_then(change: Callable[[Array, Inputs], dict[str, Array]]) -> Function:
-    """The right advantages, and what is made of them."""
-    return lambda **inputs: change(_RIGHT["gae"](**inputs)["advantages"], inputs)
+    """The right advantages, and what is made of them; returns are made of rewards, and so right."""
+
+    def function(conventions: Mapping[str, str], **inputs: Any) -> dict[str, Array]:
+        right: dict[str, Array] = answers(conventions)["gae"](**inputs)
+        of_values = conventions["gae.value_target"] == "lambda_return"
+        return right | change(right["advantages"], inputs) if of_values else right
+
+    return function
+
+
+def _environments_before_steps(conventions: Mapping[str, str], **inputs: Any) -> dict[str, Array]:
+    return {name: _environments_first(table) for name, table in answers(conventions)["gae"](**inputs).items()}
 
 
 def _environments_first(table: Array) -> Array:
     return table.T.reshape(table.shape)
-
-
-def _in_another_order(advantages: Array, inputs: Inputs) -> dict[str, Array]:
-    right = {"advantages": advantages, "value_targets": advantages + inputs["values"]}
-    return {name: _environments_first(table) for name, table in right.items()}
 
 
 def _targets_of_normalised(advantages: Array, inputs: Inputs) -> dict[str, Array]:
@@ -146,36 +164,38 @@ def _targets_of_normalised(advantages: Array, inputs: Inputs) -> dict[str, Array
 
 
 _GAE: dict[str, Function] = {
-    "gae-done-late": _of("gae", _flags_late),
-    "gae-done-early": _of("gae", _flags_early),
-    "gae-last-value-wrong-obs": _of("gae", _own_last_value),
-    "gae-lambda-ignored": _of("gae", lambda inputs: {"gae_lambda": 0.95}),
-    "gae-lambda-one": _of("gae", lambda inputs: {"gae_lambda": 1.0}),
-    "ret-no-bootstrap": _of("gae", _no_last_value),
+    "gae-done-late": _gae_of(_flags_late),
+    "gae-done-early": _gae_of(_flags_early),
+    "gae-last-value-wrong-obs": _gae_of(_own_last_value),
+    "gae-lambda-ignored": _gae_of(lambda inputs: {"gae_lambda": 0.95}),
+    "gae-lambda-one": _gae_of(lambda inputs: {"gae_lambda": 1.0}),
+    "ret-no-bootstrap": _gae_of(_no_last_value),
     "gae-missing-gamma": _with_targets(_without_gamma),
     "gae-no-mask-recursion": _with_targets(_recursion_unmasked),
-    "gae-no-mask-delta": _with_targets(_deltas_unmasked),
+    "gae-no-mask-delta": _with_targets(_deltas_unmasked, _no_terminations),
     "gae-mask-kills-v": _with_targets(_mask_on_own_value),
     "gae-discarded": _with_targets(_discarded),
-    "gae-flatten-order": _right_then(_in_another_order),
+    "gae-flatten-order": _environments_before_steps,
     "vtarget-stale-zero-adv": _right_then(lambda A, inputs: {"advantages": A, "value_targets": 0 + inputs["values"]}),
     "vtarget-normalised": _right_then(_targets_of_normalised),
 }
 _TRUNCATION: dict[str, Function] = {
-    "gae-trunc-as-terminal": _of("gae", _truncation_is_terminal),
-    "gae-trunc-not-boundary": _of("gae", _truncation_ignored),
-    "gae-trunc-reset-obs": _of("gae", _reset_values),
-    "gae-trunc-current-value": _of("gae", _current_values),
-    "gae-trunc-over-terminated": _of("gae", _truncation_wins),
+    "gae-trunc-as-terminal": _gae_of(_truncation_is_terminal),
+    "gae-trunc-not-boundary": _gae_of(_truncation_ignored),
+    "gae-trunc-reset-obs": _gae_of(_reset_values),
+    "gae-trunc-current-value": _gae_of(_current_values),
+    "gae-trunc-over-terminated": _gae_of(_truncation_wins),
 }
 
 
 def _of_a_rollout(function: Function) -> Function:
     """The same mistake in the rollout form: the next values are those of the rows below, and nothing is truncated."""
 
-    def rollout(dones: Array, last_values: Array, **inputs: Any) -> Any:
+    def rollout(conventions: Mapping[str, str], dones: Array, last_values: Array, **inputs: Any) -> Any:
         next_values = np.concatenate([inputs["values"][1:], last_values[None]])
-        return function(next_values=next_values, terminated=dones, truncated=np.zeros_like(dones), **inputs)
+        return function(
+            conventions, next_values=next_values, terminated=dones, truncated=np.zeros_like(dones), **inputs
+        )
 
     return rollout
 
@@ -183,24 +203,35 @@ def _of_a_rollout(function: Function) -> Function:
 # Normalisation, explained variance, KL estimators.
 
 
+def divisor(deviation: Any, conventions: Mapping[str, str]) -> Any:
+    """What advantages are divided by: their standard deviation, kept away from 0 as declared."""
+    number, _, form = conventions["advantage.epsilon"].partition("_")
+    epsilon = float(number)
+    if form == "in_root":
+        return np.sqrt(deviation**2 + epsilon)
+    return np.maximum(deviation, epsilon) if form == "at_least" else deviation + epsilon
+
+
 def _std(a: Array, conventions: Mapping[str, str]) -> Any:
     return a.std(ddof=int(conventions["advantage.ddof"]))
 
 
 def _parenthesis(conventions: Mapping[str, str], advantages: Array) -> Array:
-    return advantages - advantages.mean() / (_std(advantages, conventions) + float(conventions["advantage.epsilon"]))
+    return advantages - advantages.mean() / divisor(_std(advantages, conventions), conventions)
 
 
-def _uncentred(conventions: Mapping[str, str], advantages: Array) -> Array:
-    return advantages / (_std(advantages, conventions) + float(conventions["advantage.epsilon"]))
+def _uncentred(conventions: Mapping[str, str], advantages: Array) -> Any:
+    return advantages / divisor(_std(advantages, conventions), conventions)
 
 
-def _by_variance(conventions: Mapping[str, str], advantages: Array) -> Array:
-    scale = _std(advantages, conventions) ** 2 + float(conventions["advantage.epsilon"])
+def _by_variance(conventions: Mapping[str, str], advantages: Array) -> Any:
+    variance = _std(advantages, conventions) ** 2
+    in_root = conventions["advantage.epsilon"] == "1e-8_in_root"
+    scale = variance + 1e-8 if in_root else divisor(variance, conventions)
     return (advantages - advantages.mean()) / scale
 
 
-def _large_epsilon(conventions: Mapping[str, str], advantages: Array) -> Array:
+def _large_epsilon(conventions: Mapping[str, str], advantages: Array) -> Any:
     return (advantages - advantages.mean()) / (_std(advantages, conventions) + 1e-5)
 
 

@@ -73,6 +73,58 @@ _REDUCTIONS: dict[str, Parts] = {
 }
 
 
+# The window with two widths, and the bound of rows with A < 0.
+
+Row = Callable[[Array, Array, float, float], Array]
+
+
+def _with_gradient(ratio: Callable[[Array, Array], Array], row: Row, names: tuple[str, str]) -> Function:
+    """The mean of a function of r, A and two numbers by name, and its gradient."""
+
+    def function(old_log_prob: Array, new_log_prob: Array, advantages: Array, **numbers: float) -> dict[str, Any]:
+        def objective(new: Array) -> Any:
+            return row(ratio(old_log_prob, new), advantages, *(numbers[name] for name in names)).mean()
+
+        return {"objective": objective(new_log_prob), "gradient": programs.gradient_of(objective, new_log_prob)}
+
+    return function
+
+
+def _kept(r: Array, low: float, high: float) -> Array:
+    return np.where(r.real > 1 + high, 1 + high, np.where(r.real < 1 - low, 1 - low, r))
+
+
+def _windowed(r: Array, A: Array, low: float, high: float) -> Array:
+    return smaller(_kept(r, low, high) * A, r * A)
+
+
+def _floored(r: Array, A: Array, clip: float, floor: float) -> Array:
+    clipped = clipped_rows(r, A, clip)
+    return np.where(A < 0, larger(clipped, floor * A), clipped)
+
+
+def _smaller_of_floor(r: Array, A: Array, clip: float, floor: float) -> Array:
+    clipped = clipped_rows(r, A, clip)
+    return np.where(A < 0, smaller(clipped, floor * A), clipped)
+
+
+_WINDOWED: dict[str, Row] = {
+    "clip-bounds-swapped": lambda r, A, low, high: _windowed(r, A, high, low),
+    "clip-one-bound": lambda r, A, low, high: _windowed(r, A, low, low),
+    "clip-no-min": lambda r, A, low, high: _kept(r, low, high) * A,
+}
+_FLOORED: dict[str, Row] = {
+    "dual-clip-all-signs": lambda r, A, clip, floor: larger(clipped_rows(r, A, clip), floor * A),
+    "dual-clip-min-not-max": _smaller_of_floor,
+}
+
+
+def _bounded(rows: dict[str, Row], right: Row, names: tuple[str, str]) -> dict[str, Function]:
+    """Another function of a row, or the right one of another ratio."""
+    by_row = {bug: _with_gradient(programs.ratio, row, names) for bug, row in rows.items()}
+    return by_row | {bug: _with_gradient(parts.ratio, right, names) for bug, parts in RATIOS.items()}
+
+
 def _fraction_by_log_ratio(
     conventions: Conventions, old_log_prob: Array, new_log_prob: Array, advantages: Array, clip: float
 ) -> Any:
@@ -116,45 +168,82 @@ def _penalty_times(factor: float) -> Function:
     return function
 
 
+_WINDOWS = {"paper": (1 / 1.5, 1.5), "rllib": (0.5, 2.0), "tf_agents": (0.7, 1.3), "pat_coady": (0.5, 2.0)}
+_RAISED: dict[str, Callable[[float], float]] = {
+    "paper": lambda beta: 2 * beta,
+    "rllib": lambda beta: 1.5 * beta,
+    "tf_agents": lambda beta: 1.5 * beta,
+    "pat_coady": lambda beta: min(1.5 * beta, 35.0),
+}
+_LOWERED: dict[str, Callable[[float], float]] = {
+    "paper": lambda beta: beta / 2,
+    "rllib": lambda beta: beta / 2,
+    "tf_agents": lambda beta: max(beta / 1.5, 1e-15),
+    "pat_coady": lambda beta: max(beta / 1.5, 1 / 35),
+}
+
+
 def _penalty_inverted(conventions: Conventions, kl_penalty: float, kl: float, target: float) -> float:
-    if conventions["kl_penalty.schedule"] == "paper":
-        return kl_penalty / 2 if kl > 1.5 * target else kl_penalty * 2 if 1.5 * kl < target else kl_penalty
-    return kl_penalty / 2 if kl > 2 * target else kl_penalty * 1.5 if 2 * kl < target else kl_penalty
+    schedule = conventions["kl_penalty.schedule"]
+    low, high = _WINDOWS[schedule]
+    if kl > high * target:
+        return _LOWERED[schedule](kl_penalty)
+    return _RAISED[schedule](kl_penalty) if kl < low * target else kl_penalty
 
 
 def _penalty_always_moves(conventions: Conventions, kl_penalty: float, kl: float, target: float) -> float:
-    raised = 2.0 if conventions["kl_penalty.schedule"] == "paper" else 1.5
-    return kl_penalty * (raised if kl > target else 0.5)
+    schedule = conventions["kl_penalty.schedule"]
+    return _RAISED[schedule](kl_penalty) if kl > target else _LOWERED[schedule](kl_penalty)
+
+
+def _controlled(change: Callable[[float], float], per_horizon: bool = True) -> Function:
+    """The penalty times 1 + an error of the KL, a function of its relative error, times samples/horizon."""
+
+    def function(kl_penalty: float, kl: float, target: float, samples: int, horizon: int) -> float:
+        return kl_penalty * (1 + change(kl / target - 1) * (samples / horizon if per_horizon else 1))
+
+    return function
+
+
+def _limited(error: float) -> float:
+    return min(max(error, -0.2), 0.2)
 
 
 # Values.
 
 
 _VALUES: dict[str, Parts] = {
-    "vloss-broadcast": RIGHT._replace(value_loss=lambda V, targets: ((V[:, None] - targets) ** 2).mean())
+    "vloss-broadcast": RIGHT._replace(value_loss=lambda V, targets, error: error(V[:, None] - targets).mean())
 }
 
 
-Rows = Callable[[Array, Array, str], Array]
+Rows = Callable[[Array, Array, Callable[[Array], Array]], Array]
 
 
-def _clipped_values(rows: Rows) -> Function:
-    """The clipped value loss from another function of the errors of V and of the clipped V, and the form declared."""
+def _clipped_values(maximum: Rows, stale: bool = True) -> Function:
+    """The clipped value loss from another maximum of the errors of V and of the clipped V, or without old values."""
 
     def function(conventions: Conventions, values: Array, old_values: Array, targets: Array, clip: float) -> Any:
-        kept = old_values + np.clip(values - old_values, -clip, clip)
-        errors = rows(values - targets, kept - targets, conventions["value_loss.clip"])
-        return {"1": 1.0, "1/2": 0.5}[conventions["value_loss.factor"]] * errors.mean()
+        error, form = programs.row_error(conventions), conventions["value_loss.clip"]
+        kept = old_values + np.clip(values - old_values, -clip, clip) if stale else values
+        rows = maximum(values - targets, kept - targets, error)
+        if form != "maximum":
+            rows = error(kept - targets) if form == "clipped_only" else np.minimum(error(values - targets), clip)
+        return {"1": 1.0, "1/2": 0.5}[conventions["value_loss.factor"]] * rows.mean()
 
     return function
 
 
-def _smaller_square(error: Array, error_kept: Array, form: str) -> Array:
-    return np.minimum(error**2, error_kept**2) if form == "maximum" else error_kept**2
+def _larger(free: Array, kept: Array, error: Callable[[Array], Array]) -> Array:
+    return np.maximum(error(free), error(kept))
 
 
-def _larger_before_square(error: Array, error_kept: Array, form: str) -> Array:
-    return np.maximum(error, error_kept) ** 2 if form == "maximum" else error_kept**2
+def _smaller(free: Array, kept: Array, error: Callable[[Array], Array]) -> Array:
+    return np.minimum(error(free), error(kept))
+
+
+def _larger_before_square(free: Array, kept: Array, error: Callable[[Array], Array]) -> Array:
+    return error(np.maximum(free, kept))
 
 
 # Entropy.
@@ -232,6 +321,8 @@ WRONG: dict[str, dict[str, Function]] = {
         LOG_PROBS,
         SLOPES,
     ),
+    "asymmetric_clipped_objective": _bounded(_WINDOWED, _windowed, ("clip_low", "clip_high")),
+    "dual_clipped_objective": _bounded(_FLOORED, _floored, ("clip", "floor")),
     "clip_fraction": _of(programs.clip_fraction, RATIOS)
     | {"clipfrac-wrong": _mean_ratio, "clip-in-log-ratio": _fraction_by_log_ratio},
     "approximate_kl": {
@@ -244,10 +335,15 @@ WRONG: dict[str, dict[str, Function]] = {
     "kl_penalized_objective": _of(programs.kl_penalized_objective, RATIOS)
     | {"kl-negated": _penalty_times(-1), "kl-self-zero": _penalty_times(0)},
     "kl_penalty_update": {"beta-inverted": _penalty_inverted, "beta-no-dead-band": _penalty_always_moves},
+    "proportional_kl_penalty_update": {
+        "beta-inverted": _controlled(lambda error: -_limited(error)),
+        "beta-error-unclipped": _controlled(lambda error: error),
+        "beta-horizon-ignored": _controlled(_limited, per_horizon=False),
+    },
     "value_loss": _of(programs.value_loss, _VALUES),
     "clipped_value_loss": {
-        "vclip-min": _clipped_values(_smaller_square),
-        "vclip-old-is-current": _clipped_values(lambda error, error_kept, form: error**2),
+        "vclip-min": _clipped_values(_smaller),
+        "vclip-old-is-current": _clipped_values(_larger, stale=False),
         "vclip-max-before-square": _clipped_values(_larger_before_square),
     },
     "entropy_bonus": _of(programs.entropy_bonus, _BONUSES, SLOPES),

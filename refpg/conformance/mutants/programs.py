@@ -24,6 +24,7 @@ from refpg.network import Linearization, Network
 from refpg.network.layout import split
 from refpg.notation import Array
 from refpg.policy import Policy
+from refpg.updates.trpo import RULES
 
 Conventions = Mapping[str, str]
 Parameters = Mapping[str, Any]
@@ -55,13 +56,14 @@ class Search(NamedTuple):
     """What a line search sees.
 
     Fields: candidates are ``theta`` + scale · ``step`` for each of the ``scales``; a candidate ``improves`` the
-    surrogate or not, and is ``within`` the trust region or not.
+    surrogate or not, where the expected improvement may be taken a number of times; it is ``within`` the trust region
+    or not.
     """
 
     theta: Array
     step: Array
     scales: Array
-    improves: Callable[[Array], bool]
+    improves: Callable[..., bool]
     within: Callable[[Array], bool]
 
 
@@ -70,8 +72,9 @@ class Parts(NamedTuple):
 
     Fields: ``family``, what is made of the distribution; ``linearization``, of the network's backward pass; ``ratio``
     of (old, new) log-probabilities; ``objective`` of (r, A, clip); ``surrogate`` of (r, A); ``value_loss`` of
-    (V, targets); ``entropy_sign``; ``adam`` of (m, v, t, rates), the direction of its step; ``metric`` of (F, v, λ),
-    the damped product; ``solve``, conjugate gradients; ``step_length`` of (xᵀHx, δ); ``search``.
+    (V, targets, the error of a row); ``entropy_sign``; ``adam`` of (m, v, t, rates), the direction of its step;
+    ``metric`` of (F, v, λ), the damped product; ``solve``, conjugate gradients; ``step_length`` of (xᵀHx, δ);
+    ``search``.
     """
 
     family: Callable[[Family], Family]
@@ -79,7 +82,7 @@ class Parts(NamedTuple):
     ratio: Callable[[Array, Array], Array]
     objective: Callable[[Array, Array, float], Any]
     surrogate: Callable[[Array, Array], Any]
-    value_loss: Callable[[Array, Array], Any]
+    value_loss: Callable[[Array, Array, Callable[[Array], Array]], Any]
     entropy_sign: float
     adam: Callable[[Array, Array, int, "Rates"], Array]
     metric: Callable[["Fisher", Array, float], Array]
@@ -166,7 +169,7 @@ RIGHT = Parts(
     ratio=ratio,
     objective=lambda r, A, clip: clipped_rows(r, A, clip).mean(),
     surrogate=lambda r, A: (r * A).mean(),
-    value_loss=lambda V, targets: ((V - targets) ** 2).mean(),
+    value_loss=lambda V, targets, error: error(V - targets).mean(),
     entropy_sign=1.0,
     adam=_adam_direction,
     metric=damped,
@@ -309,7 +312,18 @@ def _factor(conventions: Conventions) -> float:
 
 def value_loss(parts: Parts, conventions: Conventions, values: Array, targets: Array) -> Any:
     """The op of that name."""
-    return _factor(conventions) * parts.value_loss(values, targets)
+    return _factor(conventions) * parts.value_loss(values, targets, row_error(conventions))
+
+
+def row_error(conventions: Conventions) -> Callable[[Array], Array]:
+    """Return the declared error of a row, a function of V − target."""
+    if conventions["value_loss.error"] == "squared":
+        return np.square
+
+    def smooth(e: Array) -> Array:
+        return np.where(np.abs(e.real) < 1, e**2 / 2, np.where(e.real < 0, -e, e) - 0.5)
+
+    return smooth
 
 
 def entropy_bonus(parts: Parts, policy: Parameters, observations: Array) -> dict[str, Any]:
@@ -344,10 +358,11 @@ def ppo_objective(
     c1, c2 = value_coefficient * _factor(conventions), entropy_coefficient * parts.entropy_sign
     new = at.log_prob(samples["actions"])
     clipped = clipped_objective(parts, samples["old_log_prob"], new, samples["advantages"], samples["clip"])
-    d_values = gradient_of(lambda values: parts.value_loss(values, value_targets), V)
+    error = row_error(conventions)
+    d_values = gradient_of(lambda values: parts.value_loss(values, value_targets, error), V)
     ascent = _ascent(parts, at, **samples) + c2 * _mean_entropy_gradient(at)
     return {
-        "objective": clipped - c1 * parts.value_loss(V, value_targets) + c2 * _mean_entropy(at),
+        "objective": clipped - c1 * parts.value_loss(V, value_targets, error) + c2 * _mean_entropy(at),
         "policy_gradient": unpack(at.policy.network, ascent),
         "value_gradient": unpack(values_at.net, values_at.vjp(-c1 * d_values[:, None])),
     }
@@ -544,13 +559,15 @@ def natural_gradient_step(
 
 def line_search(parts: Parts, conventions: Conventions, full_step: Parameters, **inputs: Any) -> dict[str, Any]:
     """The op of that name."""
-    pi, _ = policy_and_theta(inputs["policy"])
-    return _searched(parts, conventions, pack(pi.network, full_step), **inputs)
+    at = at_batch(parts, inputs["policy"], inputs["observations"])
+    g = _surrogate_gradient(parts, at, inputs["actions"], inputs["advantages"], at.log_prob(inputs["actions"]))
+    return _searched(parts, conventions, g, pack(at.policy.network, full_step), **inputs)
 
 
 def _searched(
     parts: Parts,
     conventions: Conventions,
+    g: Array,
     step: Array,
     policy: Parameters,
     observations: Array,
@@ -563,15 +580,15 @@ def _searched(
     pi, theta = policy_and_theta(policy)
     old = at_theta(RIGHT, pi, theta, observations)
     family = parts.family(pi.family)
-    rule = conventions["line_search.accept"]
+    rule = RULES[conventions["line_search.accept"]]
 
-    def improves(candidate: Array) -> bool:
+    def improves(candidate: Array, times: float = 1.0) -> bool:
         try:
             log_ratio = policies.log_ratio(pi, theta, candidate, observations, actions)
             gain = surrogate.surrogate_improvement(log_ratio, advantages)
         except ValueError:  # a policy that is not a number fails every comparison
             return False
-        return bool(gain >= 0 if rule == "improves_and_1.5_kl" else gain > 0)
+        return rule.improves(float(gain), times * float(g @ (candidate - theta)))
 
     def within(candidate: Array) -> bool:
         try:
@@ -582,9 +599,7 @@ def _searched(
             kl = family.kl(old.phi, change).mean()
         else:
             kl = family.kl(old.phi + change, -change).mean()
-        if rule == "improves_and_kl_strict":
-            return bool(kl < max_kl)
-        return bool(kl <= (1.5 if rule == "improves_and_1.5_kl" else 1) * max_kl)
+        return rule.within(float(kl), max_kl)
 
     scales = np.array([backtrack**j for j in range(max_backtracks)], theta.dtype)
     found, accepted = parts.search(Search(theta, step, scales, improves, within))
@@ -609,4 +624,4 @@ def trpo_step(
     fisher = _fisher(at, actions, advantages)
     x = parts.solve(lambda v: parts.metric(fisher, v, damping), g, iterations)
     step = _full_step(parts, conventions, fisher, x, damping, max_kl)
-    return _searched(parts, conventions, step, policy, observations, actions, advantages, max_kl, **search)
+    return _searched(parts, conventions, g, step, policy, observations, actions, advantages, max_kl, **search)

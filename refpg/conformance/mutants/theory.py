@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from refpg.notation import Array
+from refpg.updates.tables import SMALLEST
 
 Function = Callable[..., Any]
 Conventions = Mapping[str, str]
@@ -343,6 +344,94 @@ def _tv_not_squared(i: Ingredients) -> dict[str, Any]:
     return {"trpo_tv": i.surrogate - 4 * i.epsilon * i.drift * i.max_tv}
 
 
+# Steps.
+
+
+class Row(NamedTuple):
+    """The best ``probabilities`` of each state inside a KL ball, with their ``kl`` and ``multiplier``."""
+
+    probabilities: Array
+    kl: Array
+    multiplier: Array
+
+
+Rows = Callable[[Array, Array, Array], Row]  # of p, A and an unknown per state that falls as the radius grows
+
+
+def _by_gap(p: Array, A: Array, t: Array) -> Row:
+    away = (A.max(axis=1) + np.exp(t))[:, None] - A
+    multiplier = 1 / (p / away).sum(axis=1)
+    pi = multiplier[:, None] * p / away
+    return Row(pi, _kl(p, np.where(p > 0, pi, 1)), multiplier)
+
+
+def _by_tilting(p: Array, A: Array, t: Array) -> Row:
+    pi = softmax(np.log(np.where(p > 0, p, SMALLEST)) + A / np.exp(t)[:, None], axis=1)
+    return Row(pi, _kl(pi, np.where(p > 0, p, SMALLEST)), np.exp(t))
+
+
+def _halved(falling: Callable[[Array], Array], target: Any, size: int) -> Array:
+    """Where falling functions take values, by halving."""
+    low, high = np.full(size, -40.0), np.full(size, 40.0)
+    for _ in range(64):
+        middle = (low + high) / 2
+        above = falling(middle) > target
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return low
+
+
+def _mm_step(rows: Rows = _by_gap, weights: Callable[[Array], Array] = lambda rho: rho) -> Function:
+    """One radius for all states, where the last bit of it gains what it costs."""
+
+    def function(old_probabilities: Array, advantages: Array, visitation: Array, penalty: float) -> dict[str, Any]:
+        p, A, rho = (np.asarray(x, np.float64) for x in (old_probabilities, advantages, weights(visitation)))
+
+        def inside(log_kl: Array) -> Row:
+            return rows(p, A, _halved(lambda t: rows(p, A, t).kl, np.exp(log_kl), len(p)))
+
+        log_kl = _halved(lambda log_kl: rho @ inside(log_kl).multiplier, penalty, 1)
+        found = inside(log_kl)
+        return {"probabilities": found.probabilities, "max_kl": found.kl.max()}
+
+    return function
+
+
+def _at_price(price: Callable[[float, Array], Array | float]) -> Function:
+    """Every state for itself, at a price made of C and ρ."""
+
+    def function(old_probabilities: Array, advantages: Array, visitation: Array, penalty: float) -> dict[str, Any]:
+        p, A, rho = (np.asarray(x, np.float64) for x in (old_probabilities, advantages, visitation))
+        gains = rho > 0  # what gains nothing is not paid for
+        p_there, A_there, asked = p[gains], A[gains], price(float(penalty), rho[gains])
+        t = _halved(lambda t: -_by_gap(p_there, A_there, t).multiplier, -asked, len(p_there))
+        found = _by_gap(p_there, A_there, t)
+        table = p.copy()
+        table[gains] = found.probabilities
+        return {"probabilities": table, "max_kl": found.kl.max()}
+
+    return function
+
+
+def _dual(change: Callable[[dict[str, Any], float], dict[str, Any]] = lambda right, delta: {}) -> Function:
+    """The solution of the trust-region problem, changed, from what is right and δ."""
+
+    def function(matrix: Array, gradient: Array, max_kl: float) -> dict[str, Any]:
+        x = np.linalg.solve(matrix, gradient)
+        beta = np.sqrt(gradient @ x / (2 * max_kl))
+        right = {"step": x / beta, "multiplier": beta, "value": gradient @ x / beta}
+        return right | change(right, max_kl)
+
+    return function
+
+
+def _without_two(right: dict[str, Any], delta: float) -> dict[str, Any]:
+    return {
+        "step": right["step"] / math.sqrt(2),
+        "multiplier": right["multiplier"] * math.sqrt(2),
+        "value": right["value"] / math.sqrt(2),
+    }
+
+
 # The table, and the right programs.
 
 RIGHT: dict[str, Function] = {
@@ -356,6 +445,8 @@ RIGHT: dict[str, Function] = {
     "policy_kl": _divergence(),
     "penalty_coefficient": _coefficient(),
     "lower_bounds": _bounds(),
+    "mm_step": _mm_step(),
+    "trust_region_dual": _dual(),
 }
 
 
@@ -444,4 +535,17 @@ WRONG: dict[str, dict[str, Function]] = {
         "mm-tv-not-squared": _bounds_after(_tv_not_squared),
     }
     | {bug: _bounds_around(form) for bug, form in _SURROGATES.items()},
+    "mm_step": {
+        "kl-reversed": _mm_step(_by_tilting),
+        "mm-mean-kl": _at_price(lambda C, rho: C / rho.sum()),
+        "mm-sum-kl": _at_price(lambda C, rho: C / rho),
+        "pdl-missing-factor": _mm_step(weights=lambda rho: rho / rho.sum()),
+        "mm-no-visitation": _mm_step(weights=np.ones_like),
+    },
+    "trust_region_dual": {
+        "step-missing-2": _dual(_without_two),
+        "dual-multiplier-inverted": _dual(lambda right, delta: {"multiplier": 1 / right["multiplier"]}),
+        "dual-half-of-value": _dual(lambda right, delta: {"value": right["multiplier"] * delta}),
+        "pg-wrong-sign": _dual(lambda right, delta: {"step": -right["step"], "value": -right["value"]}),
+    },
 }

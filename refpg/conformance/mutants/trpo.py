@@ -73,7 +73,8 @@ def _with_slopes(slope: Callable[[str, Array], Array | None]) -> Parts:
 
     def wrong(at: Linearization) -> Linearization:
         def slopes(block: Any) -> list[Array]:
-            other = [slope(at.net.activation, z) for z in block.z]
+            inputs = zip(block.h, at.layers[:-1], strict=False)
+            other = [slope(at.net.activation, h @ W + b) for h, (W, b) in inputs]
             return [right if new is None else new for right, new in zip(block.slope, other, strict=True)]
 
         return replace(at, blocks=[replace(block, slope=slopes(block)) for block in at.blocks])
@@ -467,6 +468,17 @@ def _accumulated(search: Search) -> tuple[Array, int]:
     return search.theta, -1
 
 
+def _compounded(search: Search) -> tuple[Array, int]:
+    """The expected improvement is multiplied by the scale of each candidate in turn."""
+    times = 1.0
+    for j, scale in enumerate(search.scales):
+        candidate = search.theta + scale * search.step
+        if search.improves(candidate, times) and search.within(candidate):
+            return candidate, j
+        times *= float(scale)
+    return search.theta, -1
+
+
 _SEARCHES: dict[str, Parts] = {
     "ls-result-ignored": RIGHT._replace(search=_full_step_whatever),
     "ls-no-kl-check": RIGHT._replace(search=_whatever_kl),
@@ -474,6 +486,7 @@ _SEARCHES: dict[str, Parts] = {
     "ls-no-restore": RIGHT._replace(search=_on_failure(lambda search: search.scales[-1])),
     "ls-full-step-on-failure": RIGHT._replace(search=_on_failure(lambda search: 1)),
     "ls-accumulate": RIGHT._replace(search=_accumulated),
+    "ls-expected-compounding": RIGHT._replace(search=_compounded),
     "kl-mean-dims": _KL_MEAN_DIMS,
     "kl-log-ratio-sign": _KL_LOG_RATIO_SIGN,
 }

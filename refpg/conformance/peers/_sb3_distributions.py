@@ -1,16 +1,11 @@
-"""The distribution classes of Stable-Baselines3 and sb3-contrib, and what the contract asks of each.
+"""The distribution classes of Stable-Baselines3 and sb3-contrib, and what the contract asks of each."""
 
-Scores are the derivative of the library's own ``log_prob``, Fisher matrices the second derivative of its own KL at
-equal parameters, both by torch's automatic differentiation.
-"""
-
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from sb3_contrib.common.maskable.distributions import MaskableCategoricalDistribution
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
@@ -21,8 +16,8 @@ from stable_baselines3.common.distributions import (
     kl_divergence,
 )
 
-Inputs = Mapping[str, Any]
-Phi = dict[str, torch.Tensor]
+from refpg.conformance.peers import _torch_distributions
+from refpg.conformance.peers._torch_distributions import Inputs, Phi
 
 
 class Family(NamedTuple):
@@ -108,18 +103,6 @@ FAMILIES = {
 }
 
 
-def leaves(family: Family, inputs: Inputs, prefix: str = "") -> Phi:
-    """Return φ as leaf tensors, with the dtype of the inputs, that record gradients."""
-    return {
-        name: torch.tensor(np.asarray(inputs[prefix + name])).requires_grad_() for name in family.parameters
-    }
-
-
-def old_and_new(family: Family, inputs: Inputs) -> tuple[Any, Any]:
-    """Return the library's two distributions of a KL."""
-    return tuple(family.build(leaves(family, inputs, prefix), inputs) for prefix in ("old_", "new_"))
-
-
 def kl_per_row(old: Any, new: Any) -> Any:
     """Return the library's ``kl_divergence``, summed over action dimensions where the library leaves them apart."""
     kl = kl_divergence(old, new)
@@ -128,38 +111,4 @@ def kl_per_row(old: Any, new: Any) -> Any:
 
 def distribution_ops(name: str, *quantities: str) -> dict[str, Callable[..., Any]]:
     """Return the operations of one family, by name; `quantities` among log_prob, entropy, kl, score, fisher."""
-    family = FAMILIES[name]
-
-    def log_prob(**inputs: Any) -> NDArray[Any]:
-        distribution = family.build(leaves(family, inputs), inputs)
-        return _numpy(family.log_prob(distribution, inputs))
-
-    def entropy(**inputs: Any) -> NDArray[Any]:
-        return _numpy(family.build(leaves(family, inputs), inputs).entropy())
-
-    def kl(**inputs: Any) -> NDArray[Any]:
-        return _numpy(kl_per_row(*old_and_new(family, inputs)))
-
-    def score(**inputs: Any) -> dict[str, NDArray[Any]]:
-        phi = leaves(family, inputs)
-        rows = family.log_prob(family.build(phi, inputs), inputs)
-        gradients = torch.autograd.grad(rows.sum(), list(phi.values()))
-        return {name: _numpy(gradient) for name, gradient in zip(phi, gradients, strict=True)}
-
-    def fisher(**inputs: Any) -> NDArray[Any]:
-        here = family.build({name: leaf.detach() for name, leaf in leaves(family, inputs).items()}, inputs)
-        phi = leaves(family, inputs)
-        kl = kl_per_row(here, family.build(phi, inputs))
-        gradient = torch.cat(torch.autograd.grad(kl.sum(), list(phi.values()), create_graph=True), dim=1)
-        rows = [
-            torch.cat(torch.autograd.grad(column.sum(), list(phi.values()), retain_graph=True), dim=1)
-            for column in gradient.unbind(dim=1)
-        ]
-        return _numpy(torch.stack(rows, dim=1))
-
-    every = {"log_prob": log_prob, "entropy": entropy, "kl": kl, "score": score, "fisher": fisher}
-    return {f"{quantity}_{name}": every[quantity] for quantity in quantities}
-
-
-def _numpy(tensor: Any) -> NDArray[Any]:
-    return np.array(tensor.detach().numpy())
+    return _torch_distributions.distribution_ops(name, FAMILIES[name], kl_per_row, *quantities)

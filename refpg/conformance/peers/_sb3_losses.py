@@ -11,7 +11,8 @@ import torch
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
-from refpg.conformance.peers._sb3_objects import algorithm, fill, float32, numpy_array, rows_in_order, unbounded
+from refpg.conformance.peers._sb3_objects import algorithm, fill, float32, rows_in_order, unbounded
+from refpg.conformance.peers._torch_distributions import numpy_array
 
 
 class GivenRows:

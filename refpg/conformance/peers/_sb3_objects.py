@@ -19,16 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-ACTIVATIONS: dict[str, type[torch.nn.Module]] = {
-    "tanh": torch.nn.Tanh,
-    "relu": torch.nn.ReLU,
-    "identity": torch.nn.Identity,
-    "elu": torch.nn.ELU,
-    "silu": torch.nn.SiLU,
-    "swish": torch.nn.SiLU,
-    "softplus": torch.nn.Softplus,
-    "gelu": torch.nn.GELU,
-}
+from refpg.conformance.peers._torch_distributions import numpy_array
+from refpg.conformance.peers._torch_policies import ACTIVATIONS
 
 
 class SpacesOnly(gymnasium.Env):  # type: ignore[misc,unused-ignore]
@@ -187,11 +179,6 @@ def vector_of(parameters: Mapping[str, Any]) -> NDArray[Any]:
 def critic_of(policy: Any, read: Read) -> dict[str, Any]:
     """Return what `read` finds for each parameter of the critic, as the contract's parameters."""
     return {"layers": layers_of(critic_modules(policy), read)}
-
-
-def numpy_array(tensor: Any) -> NDArray[Any]:
-    """Return a copy of the tensor's numbers, without its gradient."""
-    return np.array(tensor.detach().numpy())
 
 
 def ascent_gradient(parameter: Any) -> Any:

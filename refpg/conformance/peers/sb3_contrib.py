@@ -24,8 +24,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from refpg.conformance.ops import OPS
 from refpg.conformance.peers import _sb3_objects as objects
-from refpg.conformance.peers._sb3_distributions import FAMILIES, Family, distribution_ops, old_and_new
+from refpg.conformance.peers._sb3_distributions import FAMILIES, Family, distribution_ops
 from refpg.conformance.peers._sb3_losses import loss_ops
+from refpg.conformance.peers._torch_distributions import numpy_array, old_and_new
 
 name = "sb3-contrib"
 version = version_of("sb3-contrib")
@@ -70,6 +71,7 @@ _IN_SB3 = "Stable-Baselines3's; judged there"
 _NO_MASKED_TRPO = "there is no trust-region method for masked policies, and nothing else takes the mean of a KL"
 _NO_SQUASHED_TRPO = "TRPO has no squashed Gaussian policy (squash_output needs gSDE)"
 _NO_EXACT_SOLVE = "linear systems are only solved by truncated conjugate gradients; see fisher_conjugate_gradient"
+_ONE_WINDOW = "the ratio is clipped on both sides by one clip_range, and has no second bound"
 _NO_KL_PENALTY = "there is no method with a KL penalty"
 
 unsupported = {
@@ -90,6 +92,9 @@ unsupported = {
     "clipped_objective_parameter_gradient": "the loss lines are judged by the gradient for log-probabilities",
     "kl_penalized_objective": _NO_KL_PENALTY,
     "kl_penalty_update": _NO_KL_PENALTY,
+    "proportional_kl_penalty_update": _NO_KL_PENALTY,
+    "asymmetric_clipped_objective": _ONE_WINDOW,
+    "dual_clipped_objective": _ONE_WINDOW,
     "entropy_bonus": _IN_SB3,
     "ppo_objective": _IN_SB3,
     "adam_step": _IN_SB3,
@@ -274,7 +279,7 @@ def normalize_advantages(advantages: NDArray[Any]) -> NDArray[Any]:
     )
     _, surrogate = _kl_and_surrogate(model)
     (gradient,) = torch.autograd.grad(surrogate, log_prob)
-    return rows * objects.numpy_array(gradient)
+    return rows * numpy_array(gradient)
 
 
 # Fisher matrix and conjugate gradients: the Hessian of the KL where old and new policy are the same.
@@ -307,7 +312,7 @@ def conjugate_gradient(matrix: NDArray[Any], b: NDArray[Any], iterations: int) -
     dense = torch.tensor(matrix)
     with _start_at_zero():
         x = conjugate_gradient_solver(lambda vector: dense @ vector, torch.tensor(b), max_iter=int(iterations))
-    return objects.numpy_array(x)
+    return numpy_array(x)
 
 
 def fisher_conjugate_gradient(

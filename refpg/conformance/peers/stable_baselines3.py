@@ -64,6 +64,7 @@ notes = [
 _MASKED = "action masks are in sb3-contrib; judged there"
 _NO_TRUST_REGION = "trust-region methods are in sb3-contrib; judged there"
 _NO_MEAN_KL = "kl_divergence returns one value per row or per action dimension; sb3-contrib's TRPO takes the mean"
+_ONE_WINDOW = "PPO clips on both sides by one clip_range, and has no second bound"
 _NO_KL_PENALTY = "PPO is implemented with the clipped objective only, not with the KL penalty"
 
 unsupported = {
@@ -73,6 +74,9 @@ unsupported = {
     "kl_estimators": "only the mean of k3 exists, inside train(); judged as approximate_kl",
     "kl_penalized_objective": _NO_KL_PENALTY,
     "kl_penalty_update": _NO_KL_PENALTY,
+    "proportional_kl_penalty_update": _NO_KL_PENALTY,
+    "asymmetric_clipped_objective": _ONE_WINDOW,
+    "dual_clipped_objective": _ONE_WINDOW,
     "surrogate": _NO_TRUST_REGION,
     "surrogate_gradient": _NO_TRUST_REGION,
     "mean_kl": _NO_TRUST_REGION,

@@ -3,8 +3,8 @@
 The colour says more than the number::
 
     green    the whole profile conforms
-    blue     whatever was executed conforms, but not all of the profile was executed
-    red      something is wrong or imprecise, or the check did not end as it should
+    blue     whatever was executed conforms, but not all of the profile was executed, or a known failure is waived
+    red      something is wrong or imprecise, a waiver is stale, or the check did not end as it should
     grey     nothing was executed
 """
 
@@ -12,7 +12,7 @@ from html import escape
 
 from refpg.conformance.ops import PROFILES
 from refpg.conformance.report.record import dtypes_of, named
-from refpg.conformance.run import HARNESS, MISMATCH, NOTHING_EXECUTED, Run
+from refpg.conformance.run import HARNESS, MISMATCH, NOTHING_EXECUTED, USAGE, Run
 
 GREEN, BLUE, RED, GREY = "#2c7a4b", "#2f6690", "#b3372e", "#63686f"
 
@@ -45,7 +45,8 @@ def badge(run: Run) -> str:
     profiles = "" if run.profiles == PROFILES else f" {', '.join(run.profiles)}"
     dtypes = "" if dtypes_of(run) == "float64" else f" {dtypes_of(run)}"
     label = f"refpg {run.vectors.release}{profiles}{dtypes}"
-    message = f"{count['conforms']} of {count['in_profile']} conform"
+    waived = f", {count['waived']} waived" if count["waived"] else ""
+    message = f"{count['conforms']} of {count['in_profile']} conform{waived}"
     title = f"{named(run)}: {message}, {count['executed']} executed ({label})"
     colour, left, right = _colour(run), _width(label), _width(message)
     return "\n".join(
@@ -66,7 +67,7 @@ def badge(run: Run) -> str:
 
 
 def _colour(run: Run) -> str:
-    if run.exit_code in (MISMATCH, HARNESS):
+    if run.exit_code in (MISMATCH, USAGE, HARNESS):
         return RED
     if run.exit_code == NOTHING_EXECUTED:
         return GREY

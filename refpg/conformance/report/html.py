@@ -32,10 +32,11 @@ from refpg.conformance.report.record import (
     plural,
     times,
     vectors_of,
+    waived,
 )
 from refpg.conformance.run import Run
 from refpg.conformance.vectors import Case, Expected
-from refpg.conformance.verdicts import EXECUTED, Comparison, Outcome, Verdict, entry_errors
+from refpg.conformance.verdicts import CALLED, Comparison, Outcome, Verdict, entry_errors
 
 _STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
 _SCRIPT = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
@@ -52,6 +53,7 @@ WORDS = {
         "could not be judged",
         "The implementation crashed, hung, changed its inputs, or returned something else than an answer.",
     ),
+    Verdict.WAIVED: ("waived", "A known failure, excused for a time, with a reason. It does not conform."),
     Verdict.UNSUPPORTED: ("unsupported", "The implementation says that it has no answer, and why."),
     Verdict.UNDECLARED: ("undeclared", "Neither implemented nor declared unsupported."),
     Verdict.NOT_ASKED: ("not asked", "A stability case, of which only carefully arranged code has the digits."),
@@ -210,14 +212,18 @@ def _standing(run: Run) -> str:
     else:
         said = [f'<strong class="conforms">{executed}</strong> of {plural(executed, "case")} executed conform.']
     whole_is = "the selected cases" if run.only else "the whole profile"
-    if count["conforms"] == whole > 0:
+    if run.stale:
+        said.append(f'<strong class="wrong">{plural(len(run.stale), "waiver")}</strong> must be removed.')
+    if count["waived"]:
+        said.append(f'<strong class="waived">{count["waived"]}</strong> waived.')
+    if count["conforms"] == whole > 0 and not run.stale:
         return f'<strong class="conforms">All {whole}</strong> answers conform: {whole_is}.'
     return " ".join([*filter(None, said), f"Of {whole_is}, {count['conforms']} of {whole} conform."])
 
 
 def _causes(run: Run) -> str:
     """Return how many causes explain how many of the mismatches."""
-    found = findings(run)
+    found = [finding for finding in findings(run) if finding.kind != "law"]
     explained = sum(len(finding.positions) for finding in found)
     red = sum(outcome.verdict in RED for outcome in run.outcomes)
     if not explained:
@@ -244,7 +250,7 @@ def _whole(run: Run) -> Iterator[str]:
 
 
 def _kind(verdict: Verdict) -> str:
-    return verdict.name.lower() if verdict in EXECUTED else "idle"
+    return verdict.name.lower() if verdict in CALLED else "idle"
 
 
 # What was found.
@@ -271,9 +277,21 @@ def _findings(run: Run) -> Iterator[str]:
         last = [(i, (plain_lines(run.outcomes[i].message) or ["no message"])[-1]) for i in errors]
         yield _list("told wide", [(_link(run, i), _text(line)) for i, line in last])
         yield "</article>"
-    if not (found or unexplained or errors):
+    excused = [i for i, outcome in enumerate(run.outcomes) if outcome.verdict is Verdict.WAIVED]
+    if not (found or unexplained or errors or excused or run.stale):
         said = "Every answer that was given conforms." if run.counts()["executed"] else "No answer was given."
         yield f'<p class="calm">{said}</p>'
+    if run.stale:
+        yield '<article class="finding wrong">'
+        yield "<h3>Waivers of what does not fail</h3>"
+        what = [(_code(name), _text(f"{why}; {run.waivers[name]}")) for name, why in run.stale.items()]
+        yield _list("told wide", what)
+        yield "</article>"
+    if excused:
+        yield '<article class="finding waived">'
+        yield "<h3>What is waived</h3>"
+        yield _list("told wide", [(_link(run, i), _text(waived(run, run.outcomes[i]))) for i in excused])
+        yield "</article>"
     yield "</section>"
 
 
@@ -299,7 +317,7 @@ def _bug(run: Run, finding: Finding) -> Iterator[str]:
 
 
 def _other(run: Run, finding: Finding) -> Iterator[str]:
-    """Yield another convention, or two causes at once, in the words of the diagnosis."""
+    """Yield another convention, two causes at once, or a violated law, in the words of the diagnosis."""
     first = finding.positions[0]
     kind = "imprecise" if finding.kind == "convention" else "wrong"
     title = finding.titled(run)
@@ -352,7 +370,7 @@ def _anchor(outcome: Outcome) -> str:
 
 
 def _operations(run: Run, scale: _Scale) -> Iterator[str]:
-    executed = [i for i, outcome in enumerate(run.outcomes) if outcome.verdict in EXECUTED]
+    executed = [i for i, outcome in enumerate(run.outcomes) if outcome.verdict in CALLED]
     yield '<section aria-labelledby="executed">'
     yield '<h2 id="executed">Every case executed</h2>'
     if not executed:
@@ -439,6 +457,8 @@ def _case(run: Run, i: int, scale: _Scale, is_open: bool) -> Iterator[str]:
         yield _pre(message)
     lines = run.diagnoses[i].lines if i in run.diagnoses else ()
     told = [(_text(label).lower(), _prose(text)) for label, text in lines]
+    if outcome.verdict is Verdict.WAIVED:
+        told = [("waived", _text(waived(run, outcome))), *told]
     if outcome.changed:
         told.append(("also", f"the call changed its inputs: {_text(', '.join(outcome.changed))}"))
     command = _code(f"refpg show {outcome.case} --as python")

@@ -17,19 +17,20 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
 import numpy as np
 
-from refpg.conformance.adapters import Adapter
+from refpg.conformance.adapters import Adapter, UsageError
 from refpg.conformance.diagnosis import Diagnosis
 from refpg.conformance.ops import OPS, PROFILES
 from refpg.conformance.report.record import Origin, ReportError, plain, plain_lines
-from refpg.conformance.run import CONFORM, HARNESS, MISMATCH, NOTHING_EXECUTED, Run
+from refpg.conformance.run import CONFORM, HARNESS, MISMATCH, NOTHING_EXECUTED, USAGE, Run
 from refpg.conformance.vectors import VectorError, parse
 from refpg.conformance.verdicts import Outcome, Verdict
+from refpg.conformance.waivers import EXCUSABLE, Waiver
 from refpg.notation import Array
 
 SCHEMA = 1
@@ -45,7 +46,7 @@ _EXACT = 2**53
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _INTEGER = re.compile(r"-?[0-9]{1,20}")
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_EXITS = (CONFORM, MISMATCH, HARNESS, NOTHING_EXECUTED)
+_EXITS = (CONFORM, MISMATCH, USAGE, HARNESS, NOTHING_EXECUTED)
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Recorded:
     """A record as read.
 
     Fields: its ``origin``; the ``release`` of the vectors and the SHA-256 of its ``index``; the ``adapter``, without
-    functions; ``profiles`` and ``only`` as in `Run`; the ``lines``; what the footer says: ``counts``, ops
+    functions; ``profiles``, ``only`` and ``waivers`` as in `Run`; the ``lines``; what the footer says: ``counts``, ops
     ``without_vectors``, ``worst_conforming`` and ``exit_code``.
     """
 
@@ -78,6 +79,7 @@ class Recorded:
     adapter: Adapter
     profiles: tuple[str, ...]
     only: str
+    waivers: Mapping[str, Waiver]
     lines: tuple[Line, ...]
     counts: Mapping[str, int]
     without_vectors: tuple[str, ...]
@@ -137,6 +139,7 @@ def _header(run: Run, origin: Origin) -> dict[str, Any]:
         "conventions": "all" if run.adapter.under is not None else dict(run.adapter.conventions),
         "profiles": list(run.profiles),
         "only": run.only,
+        "waivers": {name: {key: plain(text) for key, text in asdict(one).items()} for name, one in run.waivers.items()},
         "date": origin.date,
         "platform": origin.platform,
         "python": origin.python,
@@ -159,6 +162,8 @@ def _line(run: Run, i: int) -> dict[str, Any]:
         "conventions": dict(outcome.conventions),
         "worst": _number(outcome.worst) if outcome.comparisons else None,
     }
+    if outcome.excused is not None:
+        line["excused"] = outcome.excused.value
     if sum(comparison.got.size for comparison in outcome.comparisons) > MAX_NUMBERS:
         line["answer"] = _TOO_LARGE
     elif outcome.comparisons:
@@ -193,7 +198,7 @@ def _diagnosis(diagnosis: Diagnosis) -> dict[str, Any]:
         "bugs": list(diagnosis.bugs),
         "conventions": [dict(conventions) for conventions in diagnosis.conventions],
         "lines": [[label, plain(text)] for label, text in diagnosis.lines],
-    }
+    } | ({"name": plain(diagnosis.name)} if diagnosis.name else {})
 
 
 def _json(value: Any) -> str:
@@ -302,12 +307,29 @@ class _Record:
             self.refuse(key, "a number that is not negative, or null")
         return float(number)
 
+    def waivers(self) -> dict[str, Waiver]:
+        value = self.fields["waivers"]
+        if not isinstance(value, dict):
+            raise self.error("waivers is not a mapping")
+        waivers = {}
+        for name, raw in value.items():
+            words = self.words("waivers", raw)
+            if set(words) != {"reason", "issue", "expires"}:
+                raise self.error(f"the waiver for {name[:60]} is not a reason, an issue and a last day")
+            try:
+                waivers[name] = Waiver(**words)
+            except UsageError as error:
+                raise self.error(str(error)) from None
+        return waivers
+
     def diagnosis(self) -> Diagnosis | None:
         value = self.fields.get("diagnosis")
         if value is None:
             return None
-        if not isinstance(value, dict) or set(value) != {"kind", "complete", "bugs", "conventions", "lines"}:
+        if not isinstance(value, dict) or set(value) - {"name"} != {"kind", "complete", "bugs", "conventions", "lines"}:
             raise self.error("diagnosis is not a mapping of kind, complete, bugs, conventions and lines")
+        if not isinstance(value.get("name", ""), str):
+            raise self.error("diagnosis has a name that is not a text")
         if not isinstance(value["kind"], str) or not isinstance(value["complete"], bool):
             raise self.error("diagnosis is neither complete nor incomplete, or of no kind")
         if not isinstance(value["conventions"], list) or not isinstance(value["lines"], list):
@@ -321,6 +343,7 @@ class _Record:
             self._texts("diagnosis", value["bugs"]),
             tuple(self.words("diagnosis", conventions) for conventions in value["conventions"]),
             tuple((label, text) for label, text in lines),
+            value.get("name", ""),
         )
 
     def leaves(self) -> dict[str, Array] | None:
@@ -361,7 +384,7 @@ def _read_number(value: Any) -> float | int | None:
 
 def _read_line(line: _Record) -> Line:
     line.only(
-        "kind id rev op profile verdict dtype conventions worst", "answer message printed changed diagnosis"
+        "kind id rev op profile verdict dtype conventions worst", "excused answer message printed changed diagnosis"
     )
     line.one_of("kind", ("case",), "case")
     op = line.one_of("op", OPS, "the name of an op")
@@ -369,24 +392,30 @@ def _read_line(line: _Record) -> Line:
     if not line.text("id").startswith(f"{op}/"):
         line.refuse("id", f"that of a case of {op}")
     known = {verdict.value: verdict for verdict in Verdict}
+    verdict = known[line.one_of("verdict", known, f"one of {', '.join(known)}")]
+    excusable = {verdict.value: verdict for verdict in EXCUSABLE}
+    if (verdict is Verdict.WAIVED) != ("excused" in line.fields):
+        raise line.error("what is WAIVED, and nothing else, says what is excused")
+    excused = "excused" in line.fields and line.one_of("excused", excusable, f"one of {', '.join(excusable)}")
     worst = line.error_in_tolerances("worst")
     outcome = Outcome(
         line.text("id"),
         op,
-        known[line.one_of("verdict", known, f"one of {', '.join(known)}")],
+        verdict,
         line.text("dtype"),
         line.words("conventions", line.fields["conventions"]),
         math.nan if worst is None else worst,
         message="\n".join(line.texts("message")),
         printed="\n".join(line.texts("printed")),
         changed=line.texts("changed"),
+        excused=excusable[excused] if excused else None,
     )
     return Line(outcome, line.leaves(), line.fields.get("answer") == _TOO_LARGE, line.diagnosis(), line.count("rev"))
 
 
 def _read_ends(header: _Record, lines: tuple[Line, ...], footer: _Record) -> Recorded:
     header.only(
-        "kind schema refpg release index status target name version notes dtype conventions profiles only date "
+        "kind schema refpg release index status target name version notes dtype conventions profiles only waivers date "
         "platform python numpy scipy"
     )
     header.one_of("schema", (SCHEMA,), f"{SCHEMA}, which this version of refpg reads")
@@ -426,6 +455,7 @@ def _read_ends(header: _Record, lines: tuple[Line, ...], footer: _Record) -> Rec
         adapter,
         profiles,
         header.text("only"),
+        header.waivers(),
         lines,
         counts,
         without,

@@ -1,15 +1,15 @@
 """The report for continuous integration: JUnit's XML, as its common readers understand it.
 
 One test suite per profile, one test case per verdict: wrong and imprecise answers are failures, what could not be
-judged is an error, what was not executed is skipped with its reason.  Nothing is timed; the same run gives the same
-bytes.
+judged is an error, what was not executed or is waived is skipped with its reason.  Waivers are a test suite of their
+own, in which a stale one is a failure.  Nothing is timed; the same run gives the same bytes.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from refpg.conformance.ops import OPS
-from refpg.conformance.report.record import RED, Origin, named, pairs, plain, plain_lines, times
+from refpg.conformance.report.record import RED, Origin, named, pairs, plain, plain_lines, times, waived
 from refpg.conformance.report.terminal import mismatch
 from refpg.conformance.run import Run
 from refpg.conformance.verdicts import Outcome, Verdict
@@ -29,20 +29,28 @@ def junit(run: Run, origin: Origin) -> str:
     -------
     str
     """
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f"<testsuites{_counts(run, run.profiles)}>"]
-    for number, profile in enumerate(run.profiles):
-        lines += _suite(run, origin, number, profile)
+    of_profiles = [_tally(run, profile) for profile in run.profiles]
+    of_waivers = (len(run.waivers), len(run.stale), 0, 0)
+    whole = [sum(numbers) for numbers in zip(*of_profiles, of_waivers, strict=True)]
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f"<testsuites{_counts(*whole)}>"]
+    for profile, tally in zip(run.profiles, of_profiles, strict=True):
+        cases = [_testcase(run, i, outcome) for i, outcome in enumerate(run.outcomes) if _is_of(outcome, profile)]
+        lines += _suite(run, origin, profile, tally, cases)
+    if run.waivers:
+        lines += _suite(run, origin, "waivers", of_waivers, [_waiver(run, name) for name in run.waivers])
     return "\n".join([*lines, "</testsuites>", ""])
 
 
-def _suite(run: Run, origin: Origin, number: int, profile: str) -> Iterator[str]:
-    when = origin.date.removesuffix("Z")
+def _suite(
+    run: Run, origin: Origin, name: str, tally: Sequence[int], cases: Iterable[Iterable[str]]
+) -> Iterator[str]:
+    number, when = [*run.profiles, "waivers"].index(name), origin.date.removesuffix("Z")
     yield (
-        f'<testsuite name="refpg.{profile}" package="refpg" id="{number}" hostname="localhost" '
-        f'timestamp="{when}"{_counts(run, [profile])}>'
+        f'<testsuite name="refpg.{name}" package="refpg" id="{number}" hostname="localhost" '
+        f'timestamp="{when}"{_counts(*tally)}>'
     )
     yield "<properties>"
-    for name, value in {
+    for key, value in {
         "target": run.adapter.target,
         "name": named(run),
         "vectors": run.vectors.release,
@@ -52,11 +60,10 @@ def _suite(run: Run, origin: Origin, number: int, profile: str) -> Iterator[str]
         "scipy": origin.scipy,
         "platform": origin.platform,
     }.items():
-        yield f"<property name={quoteattr(name)} value={quoteattr(plain(value))}/>"
+        yield f"<property name={quoteattr(key)} value={quoteattr(plain(value))}/>"
     yield "</properties>"
-    for i, outcome in enumerate(run.outcomes):
-        if OPS[outcome.op].profile == profile:
-            yield from _testcase(run, i, outcome)
+    for case in cases:
+        yield from case
     yield "<system-out></system-out>"
     yield "<system-err></system-err>"
     yield "</testsuite>"
@@ -91,13 +98,35 @@ def _result(run: Run, i: int, outcome: Outcome) -> Iterator[str]:
         lines = plain_lines(outcome.message) or ["no message"]
         text = "\n".join([*lines, f"reproduce: refpg show {outcome.case} --as python"])
         yield f'<error type="harness" message={quoteattr(lines[-1])}>{escape(text)}</error>'
+    elif outcome.verdict is Verdict.WAIVED:
+        yield f"<skipped message={quoteattr(f'WAIVED: {plain(waived(run, outcome))}')}/>"
     elif outcome.verdict is not Verdict.CONFORMS:
         yield f"<skipped message={quoteattr(f'{outcome.verdict.value}: {plain(outcome.message)}')}/>"
 
 
-def _counts(run: Run, profiles: Collection[str]) -> str:
-    verdicts = [outcome.verdict for outcome in run.outcomes if OPS[outcome.op].profile in profiles]
+def _waiver(run: Run, name: str) -> Iterator[str]:
+    start = f'<testcase classname="refpg.waivers" name={quoteattr(plain(name))} time="0"'
+    if name not in run.stale:
+        yield f"{start}/>"
+        return
+    text = f"remove it: {plain(str(run.waivers[name]))}"
+    yield f"{start}>"
+    yield f'<failure type="stale" message={quoteattr(plain(run.stale[name]))}>{escape(text)}</failure>'
+    yield "</testcase>"
+
+
+def _is_of(outcome: Outcome, profile: str) -> bool:
+    return OPS[outcome.op].profile == profile
+
+
+def _tally(run: Run, profile: str) -> tuple[int, int, int, int]:
+    """Return how many test cases of a profile there are, with failures, errors and what was skipped."""
+    verdicts = [outcome.verdict for outcome in run.outcomes if _is_of(outcome, profile)]
     failures = sum(verdict in RED for verdict in verdicts)
     errors = verdicts.count(Verdict.HARNESS_ERROR)
     skipped = len(verdicts) - verdicts.count(Verdict.CONFORMS) - failures - errors
-    return f' tests="{len(verdicts)}" failures="{failures}" errors="{errors}" skipped="{skipped}" time="0"'
+    return len(verdicts), failures, errors, skipped
+
+
+def _counts(tests: int, failures: int, errors: int, skipped: int) -> str:
+    return f' tests="{tests}" failures="{failures}" errors="{errors}" skipped="{skipped}" time="0"'

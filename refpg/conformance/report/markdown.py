@@ -4,7 +4,7 @@ import re
 
 from refpg.conformance.ops import PROFILES
 from refpg.conformance.report.record import Origin, named, plain
-from refpg.conformance.report.terminal import harness_error, mismatches, not_executed, shared, summary
+from refpg.conformance.report.terminal import excuses, harness_error, mismatches, not_executed, shared, summary
 from refpg.conformance.run import Run
 from refpg.conformance.verdicts import Verdict
 
@@ -49,7 +49,7 @@ def markdown(run: Run, origin: Origin) -> str:
     errors = [outcome for outcome in run.outcomes if outcome.verdict is Verdict.HARNESS_ERROR]
     details = [*shared(run), *mismatches(run)]
     details += [line for outcome in errors for line in harness_error(outcome)]
-    details += not_executed(run)
+    details += [*excuses(run), *not_executed(run)]
     if details:
         fence = _fence("\n".join(details))
         lines += ["", fence, *details, fence]

@@ -19,10 +19,11 @@ import refpg
 from refpg.conformance.diagnosis import Diagnosis
 from refpg.conformance.run import Run
 from refpg.conformance.vectors import Expected
-from refpg.conformance.verdicts import EXECUTED, Comparison, Verdict, entry_errors
+from refpg.conformance.verdicts import CALLED, Comparison, Outcome, Verdict, entry_errors
+from refpg.conformance.waivers import waiver_of
 
 RED = (Verdict.IMPRECISE, Verdict.WRONG)
-NOT_EXECUTED = tuple(verdict for verdict in Verdict if verdict not in EXECUTED)
+NOT_EXECUTED = tuple(verdict for verdict in Verdict if verdict not in CALLED)
 
 # Control characters, what reorders or hides text, halves of surrogate pairs, and what XML cannot hold.
 _HIDDEN = re.compile(
@@ -102,7 +103,7 @@ def vectors_of(run: Run) -> str:
 
 def dtypes_of(run: Run) -> str:
     """Return the precisions by which answers were judged."""
-    judged = Counter(outcome.dtype for outcome in run.outcomes if outcome.verdict in EXECUTED)
+    judged = Counter(outcome.dtype for outcome in run.outcomes if outcome.verdict in CALLED)
     return " and ".join(judged) or "float64"
 
 
@@ -124,6 +125,12 @@ def pairs(conventions: Mapping[str, str], joint: str = ", ") -> str:
     return joint.join(f"{axis} = {value}" for axis, value in conventions.items())
 
 
+def waived(run: Run, outcome: Outcome) -> str:
+    """Return what is excused of a waived outcome, and by which waiver."""
+    said = outcome.excused.value.lower() if outcome.excused is not None else "nothing"
+    return f"{said}, excused: {waiver_of(outcome.case, run.waivers)}"
+
+
 def times(worst: float) -> str:
     """Return an error in tolerances, in words."""
     return f"{worst:.2g} × tolerance"
@@ -142,10 +149,11 @@ def plural(count: int, noun: str) -> str:
 
 @dataclass(frozen=True)
 class Finding:
-    """An explanation that is certain, and the answers that have it in common.
+    """What is certain, and the answers that have it in common.
 
-    Fields: ``kind`` is ``"bug"``, ``"convention"`` or ``"pair"``; ``name`` the id of the bug, what to declare, or both
-    of two causes; ``positions`` of the answers in the outcomes of the run.
+    Fields: ``kind`` is ``"bug"``, ``"convention"``, ``"pair"`` or ``"law"``; ``name`` the id of the bug, what to
+    declare, both of two causes, or a law that is violated, which explains nothing; ``positions`` of the answers in the
+    outcomes of the run.
     """
 
     kind: str
@@ -156,7 +164,11 @@ class Finding:
         """Return the finding in one line."""
         if self.kind == "bug":
             return f"`{self.name}`: {run.vectors.bugs[self.name].title}"
-        return f"declare {self.name}" if self.kind == "convention" else f"two causes at once: {self.name}"
+        return {
+            "convention": f"declare {self.name}",
+            "pair": f"two causes at once: {self.name}",
+            "law": f"violated law `{self.name}`",
+        }[self.kind]
 
 
 def cause(diagnosis: Diagnosis) -> tuple[str, str] | None:
@@ -169,12 +181,12 @@ def cause(diagnosis: Diagnosis) -> tuple[str, str] | None:
     if diagnosis.kind == "convention" and len(conventions) == 1:
         return "convention", conventions[0]
     if diagnosis.kind == "pair":
-        return "pair", " and ".join([*(f"`{bug}`" for bug in bugs), *conventions])
-    return None
+        return "pair", plain(diagnosis.name)
+    return ("law", diagnosis.name) if diagnosis.kind == "law" else None
 
 
 def findings(run: Run) -> list[Finding]:
-    """Return the explanations of a run, in the order in which they occur.
+    """Return the explanations of the mismatches of a run, and its violated laws, in the order in which they occur.
 
     Parameters
     ----------
@@ -187,7 +199,7 @@ def findings(run: Run) -> list[Finding]:
     """
     shared: dict[tuple[str, str], list[int]] = {}
     for i, diagnosis in run.diagnoses.items():
-        if (found := cause(diagnosis)) is not None:
+        if run.outcomes[i].verdict in RED and (found := cause(diagnosis)) is not None:
             shared.setdefault(found, []).append(i)
     return [Finding(kind, name, tuple(positions)) for (kind, name), positions in shared.items()]
 

@@ -24,6 +24,7 @@ from refpg.conformance.report.record import (
     plural,
     times,
     vectors_of,
+    waived,
 )
 from refpg.conformance.run import Run
 from refpg.conformance.vectors import Expected
@@ -57,6 +58,7 @@ def terminal(run: Run) -> Iterator[str]:
     for outcome in run.outcomes:
         if outcome.verdict is Verdict.HARNESS_ERROR:
             yield from harness_error(outcome)
+    yield from excuses(run)
     yield from not_executed(run)
     yield from shared(run)
     yield summary(run)
@@ -71,6 +73,7 @@ def summary(run: Run) -> str:
         ("wrong", "wrong"),
         ("imprecise", "imprecise"),
         ("harness_error", "harness errors"),
+        ("waived", "waived"),
         ("unsupported", "unsupported"),
         ("undeclared", f"undeclared ({len(undeclared)} ops)"),
         ("not_asked", "stability cases not asked for (--stability)"),
@@ -79,6 +82,8 @@ def summary(run: Run) -> str:
     ):
         if count[name]:
             parts.append(f"{count[name]} {words}")
+    if run.stale:
+        parts.append(plural(len(run.stale), "stale waiver"))
     if run.without_vectors:
         parts.append(f"{len(run.without_vectors)} ops without vectors in this release")
     if run.worst_conforming is not None:
@@ -123,6 +128,19 @@ def harness_error(outcome: Outcome) -> Iterator[str]:
     yield f"{'HARNESS':<{_MARGIN}}{outcome.case}{_under(outcome)}"
     yield from (_entry("", line) for line in plain_lines(outcome.message))
     yield _entry("reproduce", f"refpg show {outcome.case} --as python")
+
+
+def excuses(run: Run) -> Iterator[str]:
+    """Yield the lines of what is waived, and of the waivers that are stale."""
+    for i, outcome in enumerate(run.outcomes):
+        if outcome.verdict is Verdict.WAIVED:
+            yield _headline(outcome)
+            yield _entry("waived", waived(run, outcome))
+            for label, text in run.diagnoses[i].lines[:1] if i in run.diagnoses else ():
+                yield _entry(label, text)
+    for name, why in run.stale.items():
+        yield f"{'STALE':<{_MARGIN}}the waiver for {name}: {why}"
+        yield _entry("remove it", str(run.waivers[name]))
 
 
 def not_executed(run: Run) -> Iterator[str]:
@@ -170,7 +188,12 @@ def _conforming(run: Run) -> Iterator[str]:
 
 def _again(run: Run, i: int, kind: str, name: str) -> Iterator[str]:
     yield _headline(run.outcomes[i])
-    again = {"bug": f"`{name}` again", "convention": f"again: declare {name}", "pair": f"again both: {name}"}
+    again = {
+        "bug": f"`{name}` again",
+        "convention": f"again: declare {name}",
+        "pair": f"again both: {name}",
+        "law": f"violated law `{name}` again",
+    }
     yield _entry("DIAGNOSIS", again[kind])
     yield from (_entry(label, text) for label, text in run.diagnoses[i].lines if label == CONSEQUENCE)
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from refpg import geometry
-from refpg.conformance.mutants import programs, theory
+from refpg.conformance.mutants import estimators, programs, theory
 from refpg.conformance.ops import OPS
 from refpg.conformance.reference import answers, pack, policy_and_theta, unpack
 from refpg.conformance.signatures import parse_type
@@ -222,9 +222,21 @@ def _gae_by_sums(
     return {"advantages": advantages, "value_targets": advantages + values}
 
 
+def _with_declared_targets(function: Function, conventions: Conventions) -> Function:
+    """Put returns in the place of the λ-returns of a function, if they are declared."""
+    names = ("rewards", "next_values", "terminated", "truncated", "gamma")
+
+    def of_returns(**inputs: Any) -> dict[str, Array]:
+        returns = answers(conventions)["discounted_returns"](**{name: inputs[name] for name in names})
+        return function(**inputs) | {"value_targets": returns}
+
+    return function if conventions["gae.value_target"] == "lambda_return" else of_returns
+
+
 def _normalize(conventions: Conventions, advantages: Array) -> Array:
     std = advantages.std(ddof=int(conventions["advantage.ddof"]))
-    return (advantages - advantages.mean()) / (std + float(conventions["advantage.epsilon"]))
+    normal: Array = (advantages - advantages.mean()) / estimators.divisor(std, conventions)
+    return normal
 
 
 def _textbook(conventions: Conventions) -> Functions:
@@ -237,7 +249,7 @@ def _textbook(conventions: Conventions) -> Functions:
         "log_prob_diagonal_gaussian": _gaussian_log_prob,
         "kl_diagonal_gaussian": _gaussian_kl,
         "mean_kl_diagonal_gaussian": lambda **inputs: _gaussian_kl(**inputs).mean(),
-        "gae": _gae_by_sums,
+        "gae": _with_declared_targets(_gae_by_sums, conventions),
         "td_errors": lambda rewards, values, next_values, terminated, gamma: (
             rewards + gamma * next_values * ~terminated - values
         ),
@@ -348,12 +360,12 @@ FALSE_ALARMS: dict[str, tuple[str, Callable[[Conventions], Function]]] = {
     "fa-logvar-trace": ("mean_kl_diagonal_gaussian", lambda conventions: _by_log_variances),
     "fa-softmax-logp": ("entropy_categorical", lambda conventions: _softmax_of_log_probs),
     "fa-entropy-plus-one": ("entropy_diagonal_gaussian", lambda conventions: _plus_one),
-    "fa-tianshou-gae": ("gae", lambda conventions: _masked_beforehand),
-    "fa-rlax-gae": ("gae", lambda conventions: _masked_beforehand),
+    "fa-tianshou-gae": ("gae", partial(_with_declared_targets, _masked_beforehand)),
+    "fa-rlax-gae": ("gae", partial(_with_declared_targets, _masked_beforehand)),
     "fa-tianshou-old-logp": ("trpo_step", lambda conventions: _programs(conventions)["trpo_step"]),
     "fa-shs-half": ("step_length", lambda conventions: _half_in_curvature),
     "fa-acktr-empirical": ("fisher_categorical", lambda conventions: _by_sampled_scores),
-    "fa-returns-adv-plus-v": ("gae", lambda conventions: _gae_by_sums),
+    "fa-returns-adv-plus-v": ("gae", partial(_with_declared_targets, _gae_by_sums)),
     "fa-neg-entropy": ("entropy_diagonal_gaussian", lambda conventions: _plus_one),
     "fa-kl-twice": ("kl_penalized_objective", lambda conventions: _penalty_once),
 }

@@ -32,7 +32,7 @@ class Miniature(NamedTuple):
     def run(self) -> Run | None:
         """Judge it; None if the judge refuses to begin, a mistake in usage."""
         try:
-            return check(self.adapter, only=self.op)
+            return check(self.adapter, only=self.op, laws=False)
         except UsageError:
             return None
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from verification.certify.cases import Case
 from verification.certify.cases.dyadic import flags, numbers
+from verification.certify.cases.estimators import NORMALISATIONS, RETURNS
 
 _GAMMA, _LAMBDA = 63 / 64, 15 / 16
 _TERMINATED = ((1, 0), (3, 1), (4, 1), (2, 2))
@@ -68,12 +69,12 @@ def _over_time() -> list[Case]:
         ("lambda-1-8x3", 95, 8, 3, _GAMMA, 1.0, "λ = 1", _MONTE_CARLO),
     ):
         inputs = _episodes(seed, length, width, gamma, gae_lambda=gae_lambda)
-        cases.append(Case("gae", slug, title, purpose, inputs))
+        cases.append(Case("gae", slug, title, purpose, inputs, RETURNS))
         if "both" in slug:
             cases.append(Case("discounted_returns", slug, title, purpose, _without(inputs, "values", "gae_lambda")))
         else:
             rollout = _rollout(seed + 10, length, width, gamma, gae_lambda)
-            cases.append(Case("gae_rollout", slug, title, purpose, rollout))
+            cases.append(Case("gae_rollout", slug, title, purpose, rollout, RETURNS))
         if slug.startswith("gamma"):
             title, slug = f"γ = {gamma:g}", f"gamma-{gamma:g}-{length}x{width}"
             purpose = (
@@ -88,13 +89,6 @@ def _over_time() -> list[Case]:
     return cases
 
 
-_NORMALISATIONS = (
-    {"advantage.ddof": "1"},
-    {"advantage.epsilon": "1e-8"},
-    {"advantage.ddof": "1", "advantage.epsilon": "1e-8"},
-)
-
-
 def _batches() -> list[Case]:
     random = Random(96)
     constant = [0.75] * 8
@@ -107,7 +101,7 @@ def _batches() -> list[Case]:
             "Three rows",
             "N and N − 1 differ by a third: the two conventions of the deviation are 22 % apart.",
             {"advantages": [2.5, -0.75, 1.125]},
-            _NORMALISATIONS,
+            NORMALISATIONS,
         ),
         Case(
             "normalize_advantages",
@@ -115,7 +109,7 @@ def _batches() -> list[Case]:
             "Advantages of size 10⁶",
             "Unscaled rewards: squares near 10¹², and an answer that does not depend on the scale at all.",
             {"advantages": [2.0**20 * x for x in numbers(random, 8)]},
-            _NORMALISATIONS,
+            NORMALISATIONS,
         ),
         Case(
             "explained_variance",

@@ -4,7 +4,7 @@ from typing import Any
 
 from verification.certify.boundaries.trpo import beside_the_kink, sure_policy
 from verification.certify.cases import Case
-from verification.certify.cases.ppo import CELLS, CLIP, FEW
+from verification.certify.cases.ppo import CELLS, CLIP, CLIPPED, FEW, HALF, SCHEDULES, SMOOTH
 from verification.certify.cases.trpo import (
     Draw,
     categorical_policy,
@@ -17,9 +17,6 @@ from verification.certify.cases.trpo import (
 )
 
 ACTIVE = {"clip_fraction.rule": "active"}
-HALF = {"value_loss.factor": "1/2"}
-ONLY = {"value_loss.clip": "clipped_only"}
-RLLIB = {"kl_penalty.schedule": "rllib"}
 
 EDGES = [
     (-1.25, -0.2109375), (0.6875, -0.2109375), (-0.4375, -0.203125), (1.5, -0.203125),
@@ -121,7 +118,7 @@ def _row_cases() -> list[Case]:
 
 def _penalty_cases() -> list[Case]:
     return [
-        Case("kl_penalty_update", slug, title, purpose, {"kl_penalty": beta, "kl": kl, "target": target}, (RLLIB,))
+        Case("kl_penalty_update", slug, title, purpose, {"kl_penalty": beta, "kl": kl, "target": target}, SCHEDULES)
         for slug, beta, kl, target, title, purpose in (
             (
                 "just-inside-above",
@@ -129,7 +126,7 @@ def _penalty_cases() -> list[Case]:
                 0.0234375 - 2.0**-12,
                 2.0**-6,
                 "Just below 1.5 times the target",
-                "Inside the band of either schedule: nothing changes, and a schedule without a band doubles.",
+                "Inside the band of the paper: nothing changes, and a schedule without a band doubles.",
             ),
             (
                 "just-outside-above",
@@ -137,7 +134,7 @@ def _penalty_cases() -> list[Case]:
                 0.0234375 + 2.0**-12,
                 2.0**-6,
                 "Just above 1.5 times the target",
-                "The paper doubles, the other schedule waits for twice the target.",
+                "The paper doubles, others wait for twice the target.",
             ),
             (
                 "just-outside-below",
@@ -145,7 +142,7 @@ def _penalty_cases() -> list[Case]:
                 2.0**-6 - 2.0**-12,
                 0.0234375,
                 "Just below the target over 1.5",
-                "The paper halves, the other schedule waits for half the target.",
+                "The paper halves, others wait for half the target.",
             ),
             (
                 "zero-kl",
@@ -153,7 +150,7 @@ def _penalty_cases() -> list[Case]:
                 0.0,
                 2.0**-6,
                 "The policy did not move",
-                "A KL of exactly 0 is below every band: both schedules halve.",
+                "A KL of exactly 0 is below every band: all schedules lower the penalty.",
             ),
         )
     ]
@@ -178,7 +175,7 @@ def _value_cases() -> list[Case]:
             "Values equal to their targets",
             "The loss is exactly 0; a column against a row leaves twice the variance.",
             {"values": values, "targets": values},
-            (HALF,),
+            (HALF, SMOOTH),
         ),
         Case(
             "value_loss",
@@ -186,7 +183,7 @@ def _value_cases() -> list[Case]:
             "Returns of size 10⁴",
             "Unscaled rewards: squares near 10⁸, and no clipping of the error.",
             huge,
-            (HALF,),
+            (HALF, SMOOTH),
         ),
         Case(
             "clipped_value_loss",
@@ -199,7 +196,7 @@ def _value_cases() -> list[Case]:
                 "targets": [v - e for v, e in zip(near, errors, strict=True)],
                 "clip": CLIP,
             },
-            (HALF, ONLY, HALF | ONLY),
+            CLIPPED,
         ),
     ]
 
@@ -308,7 +305,7 @@ def _total_cases() -> list[Case]:
             "value_coefficient": 0.375,
             "entropy_coefficient": 0.15625,
         }
-        cases.append(Case("ppo_objective", slug, title, purpose, inputs, (HALF,)))
+        cases.append(Case("ppo_objective", slug, title, purpose, inputs, (HALF, SMOOTH)))
     return cases
 
 

@@ -185,6 +185,39 @@ def _near_one() -> list[Case]:
     return cases
 
 
+def _steps() -> list[Case]:
+    random = Random(481)
+    old = policy(random, 4, 3)
+    old[1] = [0.375, 0.625, 0.0]
+    advantages = numbers(random, 4, 3)
+    advantages[1] = [1.25, -0.5, 0.75]
+    inputs = {
+        "old_probabilities": old,
+        "advantages": advantages,
+        "visitation": [1.5, 0.25, 0.0, 2.25],
+        "penalty": 4.0,
+    }
+    graded = [[4.0**i * (1.0 if i == j else 0.25 / (1 << abs(i - j))) * 4.0**j for j in range(6)] for i in range(6)]
+    uneven = {"matrix": graded, "gradient": numbers(random, 6), "max_kl": 2.0**-5}
+    return [
+        Case(
+            "mm_step",
+            "never-visited-and-excluded-4x3",
+            "A state that is never visited, an action that is never taken",
+            "The state that is never visited moves by the same radius and costs nothing; the action without "
+            "probability, which is not the best, gets none: 0 log 0 = 0.",
+            inputs,
+        ),
+        Case(
+            "trust_region_dual",
+            "graded-6",
+            "Directions whose curvatures differ by six orders",
+            "The step goes where the curvature is small; a step along the gradient would be another one.",
+            uneven,
+        ),
+    ]
+
+
 CASES: list[Case] = [
     *_walks(),
     *_myopic(),
@@ -192,4 +225,5 @@ CASES: list[Case] = [
     *_nearly_alike(),
     *_certain_actions(),
     *_near_one(),
+    *_steps(),
 ]

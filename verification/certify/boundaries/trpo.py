@@ -5,9 +5,12 @@ from typing import Any
 
 from verification.certify.cases import Case
 from verification.certify.cases.trpo import (
+    HALF,
     LOOSE,
     NEW_OLD,
+    OTHER_RULES,
     STRICT,
+    TENTH,
     UNDAMPED,
     Draw,
     actions,
@@ -22,6 +25,9 @@ from verification.certify.cases.trpo import (
     positive_definite,
     rollout,
 )
+
+REVISIONS = {"gaussian-elu-late-7x2-5-3": 2}
+"""Cases whose inputs changed: with the first radius of this one no candidate was accepted, late or at all."""
 
 EXTREME_LOG_STD = [6.0, -5.5, 0.25]
 MARGIN = 2.0**-6
@@ -535,11 +541,11 @@ def _search_cases() -> list[Case]:
             gaussian_policy(471, (2, 5, 3), "elu"),
             7,
             0.5,
-            2.0**-8,
+            2.0**-4,
             0.8125,
             12,
             None,
-            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD),
+            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD, *OTHER_RULES, HALF),
             "Gaussian policy with ELU, accepted after at least five reductions",
             "The accepted step is a power b^j of the full one with j ≥ 5: an accumulated or absolute factor shows.",
         ),
@@ -552,7 +558,7 @@ def _search_cases() -> list[Case]:
             0.5,
             5,
             0.0,
-            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD),
+            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD, *OTHER_RULES, HALF),
             "No advantage anywhere",
             "Nothing improves strictly, so that nothing is accepted; a rule that asks for no loss only takes the first "
             "candidate inside the trust region.",
@@ -566,7 +572,7 @@ def _search_cases() -> list[Case]:
             0.8125,
             3,
             None,
-            (NEW_OLD, STRICT, STRICT | NEW_OLD),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD, *OTHER_RULES, HALF),
             "Categorical policy, three hidden layers, too few reductions",
             "All candidates improve, none is near enough: the parameters stay.",
         ),
@@ -576,7 +582,7 @@ def _search_cases() -> list[Case]:
         if advantages is not None:
             batch["advantages"] = [advantages] * rows
         inputs = batch | {"full_step": step, "max_kl": max_kl, "backtrack": backtrack, "max_backtracks": most}
-        cases.append(Case("line_search", slug, title, purpose, inputs, variants))
+        cases.append(Case("line_search", slug, title, purpose, inputs, variants, REVISIONS.get(slug, 1)))
     return cases
 
 
@@ -588,7 +594,7 @@ def _trpo_cases() -> list[Case]:
             gaussian_policy(504, (2, 4, 3)),
             8,
             (16.0, 3, 0.875, 15),
-            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD, UNDAMPED),
+            (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD, *OTHER_RULES, HALF, UNDAMPED),
             "Gaussian policy, accepted after at least five reductions",
             "A trust region far too large for the quadratic model: the power b^j of the full step is tested at j ≥ 5.",
         ),
@@ -597,7 +603,7 @@ def _trpo_cases() -> list[Case]:
             categorical_policy(508, (2, 4, 3)),
             7,
             (16.0, 5, 0.875, 5),
-            (NEW_OLD, STRICT, STRICT | NEW_OLD, UNDAMPED),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD, *OTHER_RULES, HALF, UNDAMPED),
             "Categorical policy, no candidate accepted",
             "All candidates overshoot: some lie inside the trust region, none improves; the old policy comes back.",
         ),
@@ -606,7 +612,7 @@ def _trpo_cases() -> list[Case]:
             gaussian_policy(504, (2, 4, 3), "elu"),
             8,
             (4.0, 3, 0.875, 2),
-            (NEW_OLD, STRICT, STRICT | NEW_OLD, UNDAMPED),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD, *OTHER_RULES, HALF, UNDAMPED),
             "Gaussian policy with ELU, no candidate accepted",
             "All candidates improve, none lies inside the trust region: neither the last nor the first may stay.",
         ),
@@ -615,7 +621,7 @@ def _trpo_cases() -> list[Case]:
             categorical_policy(551, (2, 3, 4, 5, 3), "silu"),
             9,
             (2.0**-9, 3, 0.5, 6),
-            (NEW_OLD, STRICT, STRICT | NEW_OLD, UNDAMPED),
+            (NEW_OLD, STRICT, STRICT | NEW_OLD, *OTHER_RULES, HALF, UNDAMPED),
             "Categorical policy, three hidden layers of SiLU, the full step accepted",
             "Gradient and Fisher matrix are carried through every layer with the slopes of SiLU.",
         ),
@@ -639,7 +645,7 @@ def _trpo_cases() -> list[Case]:
     }
     purpose = "No gradient, no direction, 0/0 in every quotient; nothing improves, so that nothing is accepted."
     title = "Gaussian policy, no advantage anywhere"
-    variants = (NEW_OLD, STRICT, STRICT | NEW_OLD)
+    variants = (NEW_OLD, STRICT, STRICT | NEW_OLD, TENTH, HALF)
     cases.append(Case("trpo_step", "gaussian-zero-advantages-7x2-5-3", title, purpose, inputs, variants))
     return cases
 

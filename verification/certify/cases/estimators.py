@@ -66,11 +66,14 @@ _ROLLOUT_MIXED = _rollout(14, 7, 3, (2, 0), (4, 1), (1, 2))
 _ROLLOUT_EDGES = _rollout(15, 6, 4, (0, 0), (2, 1), (3, 1), (5, 2))
 _ROLLOUT_SHORT = _rollout(16, 8, 2, (3, 0), (6, 1)) | {"gamma": 0.5, "gae_lambda": 0.25}
 
-_ADVANTAGE_VARIANTS = (
-    {"advantage.ddof": "1"},
-    {"advantage.epsilon": "1e-8"},
-    {"advantage.ddof": "1", "advantage.epsilon": "1e-8"},
+RETURNS = ({"gae.value_target": "reward_to_go"},)
+NORMALISATIONS = tuple(
+    ddof | epsilon
+    for epsilon in ({}, *({"advantage.epsilon": value} for value in ("1e-8", "1e-6", "1e-8_in_root", "1e-6_at_least")))
+    for ddof in ({}, {"advantage.ddof": "1"})
+    if ddof | epsilon
 )
+"""Every way to normalise but the default one."""
 
 
 def _batches() -> list[Case]:
@@ -80,6 +83,7 @@ def _batches() -> list[Case]:
     narrow = [1.0 + x for x in numbers(random, 6, within=2.0**-12, step=2.0**-15)]
     purpose = "Few rows, so that N and N − 1 differ; the mean is far from 0 and the deviation from 1."
     close = "Standard deviation near 2⁻¹³: a number added to it, or to the variance, changes the leading digits."
+    tiny = [2.0**-21 + x for x in numbers(Random(19), 6, within=2.0**-20, step=2.0**-24)]
     values, targets = numbers(random, 7), numbers(random, 7)
     return [
         Case(
@@ -88,7 +92,7 @@ def _batches() -> list[Case]:
             "Seven advantages",
             purpose,
             {"advantages": [a + 0.75 for a in advantages]},
-            _ADVANTAGE_VARIANTS,
+            NORMALISATIONS,
         ),
         Case(
             "normalize_advantages",
@@ -96,7 +100,7 @@ def _batches() -> list[Case]:
             "A mean of several deviations",
             "The mean is several standard deviations from 0: it must be subtracted, and before the division.",
             {"advantages": offset},
-            _ADVANTAGE_VARIANTS,
+            NORMALISATIONS,
         ),
         Case(
             "normalize_advantages",
@@ -104,7 +108,15 @@ def _batches() -> list[Case]:
             "Almost equal advantages",
             close,
             {"advantages": narrow},
-            _ADVANTAGE_VARIANTS,
+            NORMALISATIONS,
+        ),
+        Case(
+            "normalize_advantages",
+            "tiny-deviation-6",
+            "Advantages near 10⁻⁶",
+            "Standard deviation below 10⁻⁶: a floor of that size is the divisor, and every epsilon has another answer.",
+            {"advantages": tiny},
+            NORMALISATIONS,
         ),
         Case(
             "explained_variance",
@@ -184,6 +196,7 @@ CASES: list[Case] = [
         "Terminations and truncations inside the rollout, open at its end",
         _ENDINGS,
         _MIXED,
+        RETURNS,
     ),
     Case(
         "gae",
@@ -191,14 +204,16 @@ CASES: list[Case] = [
         "Episodes of one step, endings in the first and the last row",
         _BOUNDARY,
         _EDGES,
+        RETURNS,
     ),
-    Case("gae", "short-sighted-8x2", "Small γ and λ", _SHORT_SIGHT, _SHORT),
+    Case("gae", "short-sighted-8x2", "Small γ and λ", _SHORT_SIGHT, _SHORT, RETURNS),
     Case(
         "gae_rollout",
         "terminated-mid-rollout-7x3",
         "Episodes that end inside the rollout, open at its end",
         "dones[t] belongs to the action at t; the next row opens the next episode, and its value must not be read.",
         _ROLLOUT_MIXED,
+        RETURNS,
     ),
     Case(
         "gae_rollout",
@@ -206,8 +221,9 @@ CASES: list[Case] = [
         "Episodes of one step, endings in the first and the last row",
         _BOUNDARY,
         _ROLLOUT_EDGES,
+        RETURNS,
     ),
-    Case("gae_rollout", "short-sighted-8x2", "Small γ and λ", _SHORT_SIGHT, _ROLLOUT_SHORT),
+    Case("gae_rollout", "short-sighted-8x2", "Small γ and λ", _SHORT_SIGHT, _ROLLOUT_SHORT, RETURNS),
     *(
         Case(op, slug, title, purpose, _without(inputs, *unused))
         for op, unused in (

@@ -43,6 +43,13 @@ LARGE = [
 """Ratios far from 1, as after many epochs."""
 
 
+BETWEEN = [
+    (0.75, 0.21875), (1.25, 0.3125), (-0.5, -0.28125), (-1.125, -0.4375),
+    (0.40625, -0.5), (-0.9375, 0.25), (1.5, 0.03125), (-1.75, -0.0625),
+]  # fmt: skip
+"""Ratios between 1 + 3/16 and 1 + 5/16, between 1 − 5/16 and 1 − 3/16, and outside both windows."""
+
+
 def _log_probs(seed: int, cells: list[tuple[float, float]]) -> dict[str, Any]:
     draw = Draw(seed)
     old = [on_grid(-1.5 + draw.number(1.25, 7)) for _ in cells]
@@ -100,8 +107,42 @@ def _row_cases() -> list[Case]:
     return cases
 
 
+def _bounded_cases() -> list[Case]:
+    """Windows of two widths, and a bound for rows with A < 0."""
+    cases = []
+    for slug, title, cells, seed, low, high in (
+        ("every-cell-11", "Every sign of the advantage on every side of the window", CELLS, 106, CLIP, 0.28125),
+        ("between-the-edges-8", "Ratios between the narrow and the wide edge", BETWEEN, 107, CLIP, 0.3125),
+        ("wide-below-8", "The window is wider below than above", BETWEEN, 108, 0.328125, CLIP),
+    ):
+        batch = _clipping(seed, cells)
+        inputs = {name: batch[name] for name in batch if name != "clip"} | {"clip_low": low, "clip_high": high}
+        purpose = "Each end of the window has its own distance from 1: rows between the two distances tell which."
+        cases.append(Case("asymmetric_clipped_objective", slug, title, purpose, inputs))
+    for slug, title, cells, seed, floor in (
+        ("every-cell-11", "Every sign of the advantage on every side of the window", CELLS, 109, 1.25),
+        ("few-rows-5", "Five rows", FEW, 110, 1.5),
+        ("large-ratios-7", "Ratios far from 1", LARGE, 113, 3.0),
+    ):
+        purpose = "Rows with A < 0 above the floor, below it and inside the window; rows with A > 0 are left alone."
+        inputs = _clipping(seed, cells) | {"floor": floor}
+        cases.append(Case("dual_clipped_objective", slug, title, purpose, inputs))
+    for slug, penalty, kl, target, title, purpose in (
+        ("far-above", 0.1875, 22.5, 6.0, "Almost four times the target", "The error is at its upper limit."),
+        ("slightly-above", 0.3125, 6.75, 6.0, "1.125 times the target", "Within the limits β follows the error."),
+        ("slightly-below", 0.4375, 5.25, 6.0, "0.875 times the target", "Within the limits β follows the error."),
+        ("far-below", 0.5625, 0.375, 6.0, "A sixteenth of the target", "The error is at its lower limit."),
+        ("negative", 0.6875, -0.75, 6.0, "An estimate of the KL that is negative", "As far below the target."),
+    ):
+        inputs = {"kl_penalty": penalty, "kl": kl, "target": target, "samples": 768, "horizon": 4096}
+        cases.append(Case("proportional_kl_penalty_update", slug, title, purpose, inputs))
+    return cases
+
+
+SCHEDULES = tuple({"kl_penalty.schedule": schedule} for schedule in ("rllib", "tf_agents", "pat_coady"))
+
+
 def _penalty_cases() -> list[Case]:
-    rllib = ({"kl_penalty.schedule": "rllib"},)
     return [
         Case(
             "kl_penalty_update",
@@ -109,7 +150,7 @@ def _penalty_cases() -> list[Case]:
             title,
             purpose,
             {"kl_penalty": penalty, "kl": kl, "target": target},
-            rllib,
+            SCHEDULES,
         )
         for slug, penalty, kl, target, title, purpose in (
             (
@@ -118,7 +159,7 @@ def _penalty_cases() -> list[Case]:
                 0.046875,
                 0.015625,
                 "Three times the target",
-                "Both schedules raise the penalty, by 2 and by 1.5.",
+                "Every schedule raises the penalty, by 2 or by 1.5.",
             ),
             (
                 "above",
@@ -126,7 +167,7 @@ def _penalty_cases() -> list[Case]:
                 0.02734375,
                 0.015625,
                 "1.75 times the target",
-                "The paper doubles, the other schedule waits for twice the target.",
+                "The paper doubles, another raises by half, others wait for twice the target.",
             ),
             ("inside", 0.625, 0.01171875, 0.015625, "Three quarters of the target", "Nothing changes."),
             (
@@ -135,22 +176,75 @@ def _penalty_cases() -> list[Case]:
                 0.01953125,
                 0.03125,
                 "0.625 times the target",
-                "The paper halves below 1/1.5 of the target, the other below 1/2.",
+                "The paper halves below 1/1.5 of the target, another lowers by a third below 0.7, others wait for 1/2.",
             ),
-            ("far-below", 2.5, 0.00390625, 0.015625, "A quarter of the target", "Both schedules halve the penalty."),
+            (
+                "far-below",
+                2.5,
+                0.00390625,
+                0.015625,
+                "A quarter of the target",
+                "All schedules lower the penalty, to a half or to two thirds.",
+            ),
+            (
+                "slightly-above",
+                1.75,
+                0.02197265625,
+                0.015625,
+                "1.4 times the target",
+                "Above a window of ±30 %, inside every other one.",
+            ),
+            (
+                "slightly-below",
+                0.875,
+                0.021484375,
+                0.03125,
+                "0.68 times the target",
+                "Below a window of ±30 %, inside every other one.",
+            ),
+            (
+                "large-penalty",
+                27.5,
+                0.078125,
+                0.015625,
+                "Five times the target, and a penalty that is large already",
+                "A schedule with a limit of 35 stops there.",
+            ),
+            (
+                "small-penalty",
+                0.03515625,
+                0.001953125,
+                0.015625,
+                "An eighth of the target, and a penalty that is small already",
+                "A schedule with a limit of 1/35 stops there.",
+            ),
+            (
+                "vanishing-penalty",
+                1.25 * 2.0**-50,
+                0.0,
+                0.015625,
+                "A penalty of 10⁻¹⁵",
+                "The limits of 10⁻¹⁵ and of 1/35 hold the penalty up; other schedules halve it.",
+            ),
         )
     ]
 
 
+HALF = {"value_loss.factor": "1/2"}
+SMOOTH = {"value_loss.error": "smooth_l1"}
+ONLY = {"value_loss.clip": "clipped_only"}
+CLAMPED = {"value_loss.clip": "clamped_error"}
+CLIPPED = (HALF, ONLY, HALF | ONLY, CLAMPED, HALF | CLAMPED, SMOOTH, SMOOTH | ONLY)
+"""The clipped losses; nobody halves the smooth error, which has its ½, or clamps it."""
+
+
 def _value_cases() -> list[Case]:
-    half = {"value_loss.factor": "1/2"}
-    only = {"value_loss.clip": "clipped_only"}
     cases = []
     for slug, seed, rows, title in (("seven-rows", 111, 7, "Seven rows"), ("ten-rows", 112, 10, "Ten rows")):
         draw = Draw(seed)
         inputs = {"values": draw.numbers(rows, largest=2.0), "targets": draw.numbers(rows, largest=3.0)}
-        purpose = "Errors of both signs; their mean is not zero, nor that of the targets."
-        cases.append(Case("value_loss", slug, title, purpose, inputs, (half,)))
+        purpose = "Errors of both signs, on either side of ±1; their mean is not zero, nor that of the targets."
+        cases.append(Case("value_loss", slug, title, purpose, inputs, (HALF, SMOOTH)))
     for slug, change, error, title, purpose in (
         (
             "every-cell-9",
@@ -172,7 +266,7 @@ def _value_cases() -> list[Case]:
         values = [v + c for v, c in zip(old, change, strict=True)]
         targets = [v - e for v, e in zip(values, error, strict=True)]
         inputs = {"values": values, "old_values": old, "targets": targets, "clip": CLIP}
-        cases.append(Case("clipped_value_loss", slug, title, purpose, inputs, (half, only, half | only)))
+        cases.append(Case("clipped_value_loss", slug, title, purpose, inputs, CLIPPED))
     return cases
 
 
@@ -217,7 +311,7 @@ def _policy_cases() -> list[Case]:
                 "entropy_coefficient": 0.09375,
             }
             purpose = "All three terms with coefficients that are not 0 or 1."
-            cases.append(Case("ppo_objective", slug, title, purpose, total, ({"value_loss.factor": "1/2"},)))
+            cases.append(Case("ppo_objective", slug, title, purpose, total, (HALF, SMOOTH)))
     for slug, (draw, policy), rows, title in (
         ("gaussian-7x4-5-3", gaussian_policy(124), 7, "Gaussian policy, three action dimensions"),
         ("categorical-7x3-5-4", categorical_policy(125), 7, "Categorical policy"),
@@ -303,6 +397,7 @@ def _epoch_cases() -> list[Case]:
 
 CASES: list[Case] = [
     *_row_cases(),
+    *_bounded_cases(),
     *_penalty_cases(),
     *_value_cases(),
     *_policy_cases(),

@@ -229,4 +229,76 @@ def _bounds() -> list[Case]:
     return cases
 
 
-CASES: list[Case] = [*_models(), *_tables(), *_coefficients(), *_bounds()]
+def _mm_steps() -> list[Case]:
+    cases = []
+    for slug, seed, states, actions, penalty, title, purpose in (
+        (
+            "both-signs-5x3",
+            461,
+            5,
+            3,
+            8.0,
+            "A step of some tenths",
+            "All states move to the same KL, however often they are visited: with a mean or a sum of KLs each would go "
+            "its own way.",
+        ),
+        (
+            "four-actions-3x4",
+            462,
+            3,
+            4,
+            3.0,
+            "A large step",
+            "A penalty that is soon paid for: the row is proportional to p/(ν − A), and far from p e^(A/λ).",
+        ),
+        (
+            "dear-4x2",
+            463,
+            4,
+            2,
+            96.0,
+            "A dear step",
+            "A penalty as large as the theory's: the policy hardly moves, and where it moves to is told by the last "
+            "digits of ordinary formulas.",
+        ),
+    ):
+        random = Random(seed)
+        inputs = {
+            "old_probabilities": policy(random, states, actions),
+            "advantages": numbers(random, states, actions),
+            "visitation": [4 * part for part in distribution(random, states, least=2)],
+            "penalty": penalty,
+        }
+        cases.append(Case("mm_step", slug, title, purpose, inputs))
+    return cases
+
+
+def _duals() -> list[Case]:
+    cases = []
+    for slug, seed, size, max_kl, title, purpose in (
+        (
+            "seven-parameters",
+            471,
+            7,
+            2.0**-7,
+            "Seven parameters",
+            "A dense positive definite matrix, and a radius as in practice: β is far from 1.",
+        ),
+        (
+            "five-parameters-wide",
+            472,
+            5,
+            3.0,
+            "A wide trust region",
+            "β is below 1, and is not its own inverse.",
+        ),
+    ):
+        random = Random(seed)
+        B = numbers(random, size + 2, size)
+        matrix = [[sum(row[i] * row[j] for row in B) + 0.5 * (i == j) for j in range(size)] for i in range(size)]
+        inputs = {"matrix": matrix, "gradient": numbers(random, size), "max_kl": max_kl}
+        cases.append(Case("trust_region_dual", slug, title, purpose, inputs))
+    return cases
+
+
+CASES: list[Case] = [*_models(), *_tables(), *_coefficients(), *_bounds(), *_mm_steps(), *_duals()]

@@ -201,8 +201,15 @@ NEW_OLD = {"kl.direction": "new_old"}
 UNDAMPED = {"step_length.damping": "undamped"}
 STRICT = {"line_search.accept": "improves_and_kl_strict"}
 LOOSE = {"line_search.accept": "improves_and_1.5_kl"}
-SEARCHES = (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD)
-STEPS = (*SEARCHES, UNDAMPED)
+NO_WORSE = {"line_search.accept": "no_worse_and_kl"}
+KL_ALONE = {"line_search.accept": "kl_strict"}
+TENTH = {"line_search.accept": "tenth_of_expected"}
+HALF = {"line_search.accept": "half_of_expected_and_kl_strict"}
+OTHER_RULES = (NO_WORSE, NO_WORSE | NEW_OLD, KL_ALONE, TENTH)
+SEARCHES = (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD, *OTHER_RULES)
+"""Along any step; ``HALF`` only along one that ascends, since libraries ask for a quotient that is positive."""
+
+STEPS = (*SEARCHES, HALF, UNDAMPED)
 
 
 # ── The cases ────────────────────────────────────────────────
@@ -564,6 +571,18 @@ def _search_cases() -> list[Case]:
             "No candidate lies within the trust region",
             "All candidates improve, none is near enough: the parameters stay.",
         ),
+        (
+            "gaussian-every-rule-7x4-5-3",
+            gaussian_policy(225),
+            7,
+            1.0,
+            2.75,
+            0.875,
+            12,
+            "Every rule accepts another candidate",
+            "The first candidate within the trust region loses, the next gains little, and only later ones gain a "
+            "tenth and half of what their length promises.",
+        ),
     ):
         batch = rollout(draw, policy, rows, old=False)
         inputs = batch | {
@@ -572,7 +591,8 @@ def _search_cases() -> list[Case]:
             "backtrack": backtrack,
             "max_backtracks": most,
         }
-        cases.append(Case("line_search", slug, title, purpose, inputs, SEARCHES))
+        variants = SEARCHES if length < 0 else (*SEARCHES, HALF)
+        cases.append(Case("line_search", slug, title, purpose, inputs, variants))
     return cases
 
 
@@ -647,7 +667,7 @@ def _trpo_cases() -> list[Case]:
             "backtrack": backtrack,
             "max_backtracks": 10,
         }
-        variants = STEPS if iterations == 10 else (STRICT | NEW_OLD, LOOSE, UNDAMPED)
+        variants = STEPS if iterations == 10 else (STRICT | NEW_OLD, LOOSE, *OTHER_RULES, HALF, UNDAMPED)
         cases.append(Case("trpo_step", slug, title, purpose, inputs, variants))
     return cases
 

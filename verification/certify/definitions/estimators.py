@@ -6,7 +6,7 @@ from typing import Any
 
 from flint import arb
 
-from verification.certify.balls import exact, mean, rational, total, transpose
+from verification.certify.balls import exact, maximum, mean, rational, total, transpose
 
 Inputs = dict[str, Any]
 Conventions = dict[str, str]
@@ -49,19 +49,18 @@ def kl_estimators_by_series(inputs: Inputs, conventions: Conventions) -> Outputs
 
 def discounted_returns(inputs: Inputs, conventions: Conventions) -> Outputs:
     """Σ_l γˡ r_{t+l} to the end of the episode, plus γⁿ V(next observation) where it did not terminate."""
-    gamma = exact(inputs["gamma"])
-
-    def column(rewards: Any, next_values: Any, terminated: Any, truncated: Any) -> list[arb]:
-        ends = [a or b for a, b in zip(terminated, truncated, strict=True)]
-        returns = []
-        for t in range(len(rewards)):
-            end = _end(ends, t)
-            tail = arb(0) if terminated[end] else gamma ** (end - t + 1) * next_values[end]
-            returns.append(total(gamma ** (k - t) * rewards[k] for k in range(t, end + 1)) + tail)
-        return returns
-
     columns = _columns(inputs, "rewards", "next_values", "terminated", "truncated")
-    return {"returns": transpose([column(*one) for one in columns])}
+    return {"returns": transpose([_returns(*one, exact(inputs["gamma"])) for one in columns])}
+
+
+def _returns(rewards: Any, next_values: Any, terminated: Any, truncated: Any, gamma: arb) -> list[arb]:
+    ends = [a or b for a, b in zip(terminated, truncated, strict=True)]
+    returns = []
+    for t in range(len(rewards)):
+        end = _end(ends, t)
+        tail = arb(0) if terminated[end] else gamma ** (end - t + 1) * next_values[end]
+        returns.append(total(gamma ** (k - t) * rewards[k] for k in range(t, end + 1)) + tail)
+    return returns
 
 
 def discounted_returns_by_gae(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -136,25 +135,41 @@ def _average_of_steps(
     return advantages
 
 
-def _gae(form: Callable[..., list[arb]], inputs: Inputs) -> Outputs:
+def _as_steps_to_the_end(rewards: Any, values: Any, next_values: Any, terminated: Any, ends: Any, gamma: arb) -> Any:
+    """The returns as V plus the advantage of as many steps as there are."""
+    longest = _average_of_steps(rewards, values, next_values, terminated, ends, gamma, arb(1))
+    return [a + v for a, v in zip(longest, values, strict=True)]
+
+
+def _as_sums(rewards: Any, values: Any, next_values: Any, terminated: Any, ends: Any, gamma: arb) -> list[arb]:
+    return _returns(rewards, next_values, terminated, ends, gamma)
+
+
+_RETURNS = {_advantages: _as_sums, _average_of_steps: _as_steps_to_the_end}
+
+
+def _gae(form: Callable[..., list[arb]], inputs: Inputs, conventions: Conventions) -> Outputs:
     gamma, gae_lambda = exact(inputs["gamma"]), exact(inputs["gae_lambda"])
     columns = _columns(inputs, "rewards", "values", "next_values", "terminated", "truncated")
     advantages, targets = [], []
     for rewards, values, next_values, terminated, truncated in columns:
         ends = [a or b for a, b in zip(terminated, truncated, strict=True)]
         advantages.append(form(rewards, values, next_values, terminated, ends, gamma, gae_lambda))
-        targets.append([a + v for a, v in zip(advantages[-1], values, strict=True)])
+        if conventions["gae.value_target"] == "lambda_return":
+            targets.append([a + v for a, v in zip(advantages[-1], values, strict=True)])
+        else:
+            targets.append(_RETURNS[form](rewards, values, next_values, terminated, ends, gamma))
     return {"advantages": transpose(advantages), "value_targets": transpose(targets)}
 
 
 def gae(inputs: Inputs, conventions: Conventions) -> Outputs:
     """Â_t = Σ_l (γλ)ˡ δ_{t+l} as the explicit double sum over the rest of the episode."""
-    return _gae(_advantages, inputs)
+    return _gae(_advantages, inputs, conventions)
 
 
 def gae_by_steps(inputs: Inputs, conventions: Conventions) -> Outputs:
     """Â_t as the exponentially weighted average of the k-step advantage estimates."""
-    return _gae(_average_of_steps, inputs)
+    return _gae(_average_of_steps, inputs, conventions)
 
 
 def _as_episodes(inputs: Inputs) -> Inputs:
@@ -166,23 +181,29 @@ def _as_episodes(inputs: Inputs) -> Inputs:
 
 def gae_rollout(inputs: Inputs, conventions: Conventions) -> Outputs:
     """The double sum of GAE, each done a termination, the next value that of the next row."""
-    return _gae(_advantages, _as_episodes(inputs))
+    return _gae(_advantages, _as_episodes(inputs), conventions)
 
 
 def gae_rollout_by_steps(inputs: Inputs, conventions: Conventions) -> Outputs:
     """The weighted average of the k-step estimates, each done a termination."""
-    return _gae(_average_of_steps, _as_episodes(inputs))
+    return _gae(_average_of_steps, _as_episodes(inputs), conventions)
 
 
-_EPSILON = {"0": 0.0, "1e-8": 1e-8}  # the float64 number
+_DIVISORS: dict[str, Callable[[arb], arb]] = {  # of the variance; the float64 numbers
+    "0": lambda variance: variance.sqrt(),
+    "1e-8": lambda variance: variance.sqrt() + exact(1e-8),
+    "1e-6": lambda variance: variance.sqrt() + exact(1e-6),
+    "1e-8_in_root": lambda variance: (variance + exact(1e-8)).sqrt(),
+    "1e-6_at_least": lambda variance: maximum(variance.sqrt(), exact(1e-6)),
+}
 
 
 def normalize_advantages(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """(A − mean)/(s + ε), s² the sum of squared deviations over N − ddof."""
+    """(A − mean)/s, s² the sum of squared deviations over N − ddof, and s kept away from 0 as declared."""
     advantages = exact(inputs["advantages"])
     centre = mean(advantages)
     variance = total((a - centre) ** 2 for a in advantages) / (len(advantages) - int(conventions["advantage.ddof"]))
-    scale = variance.sqrt() + exact(_EPSILON[conventions["advantage.epsilon"]])
+    scale = _DIVISORS[conventions["advantage.epsilon"]](variance)
     return {"normalized": [(a - centre) / scale for a in advantages]}
 
 
@@ -192,7 +213,10 @@ def normalize_advantages_by_pairs(inputs: Inputs, conventions: Conventions) -> O
     n = len(advantages)
     squares = total((a - b) ** 2 for i, a in enumerate(advantages) for b in advantages[:i])  # n² × population variance
     variance = squares / (n * (n - int(conventions["advantage.ddof"])))
-    scale = variance.sqrt() + exact(_EPSILON[conventions["advantage.epsilon"]])
+    number, _, form = conventions["advantage.epsilon"].partition("_")
+    epsilon = exact(float(number))
+    root = (variance + (epsilon if form == "in_root" else 0)).sqrt()
+    scale = {"": root + epsilon, "in_root": root, "at_least": root.max(epsilon)}[form]
     return {"normalized": [total(a - b for b in advantages) / n / scale for a in advantages]}
 
 

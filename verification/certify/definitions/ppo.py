@@ -4,17 +4,19 @@ min(rA, clip(r, 1 − ε, 1 + ε)A) is decided on r and on the sign of A, not on
 """
 
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from flint import arb
 
-from verification.certify.balls import equal, exact, less, mean, positive, rational
+from verification.certify.balls import equal, exact, less, maximum, mean, minimum, positive, rational
 from verification.certify.calculus import Function, Scalar, constant, gradient
 from verification.certify.definitions import trpo
 from verification.certify.definitions.trpo import Conventions, Inputs, Outputs, flatten, unflatten
 from verification.certify.routes.ppo import ROUTES as ROUTES  # the second routes, for the corpus
 
-ValueRow = Callable[[Scalar, Scalar | None, Scalar, arb | None, str], Scalar]
+Error = Callable[[Scalar, Scalar], Scalar]
+"""The error of one value and its target."""
 
 
 # ── Rows ────────────────────────────────────────────────
@@ -22,15 +24,27 @@ ValueRow = Callable[[Scalar, Scalar | None, Scalar, arb | None, str], Scalar]
 
 def clipped_term(ratio: Scalar, advantage: arb, clip: arb) -> Scalar:
     """min(rA, clip(r, 1 − ε, 1 + ε)A) of one row."""
+    return windowed_term(ratio, advantage, clip, clip)
+
+
+def windowed_term(ratio: Scalar, advantage: arb, clip_low: arb, clip_high: arb) -> Scalar:
+    """min(rA, clip(r, 1 − low, 1 + high)A) of one row."""
     r = constant(ratio)
-    below, above = less(r, 1 - clip), less(1 + clip, r)
+    below, above = less(r, 1 - clip_low), less(1 + clip_high, r)
     if equal(advantage, 0):
         return arb(0)
     if below and not positive(advantage):
-        return (1 - clip) * advantage
+        return (1 - clip_low) * advantage
     if above and positive(advantage):
-        return (1 + clip) * advantage
+        return (1 + clip_high) * advantage
     return ratio * advantage
+
+
+def floored_term(ratio: Scalar, advantage: arb, clip: arb, floor: arb) -> Scalar:
+    """The clipped term of one row, at least floor · A where A < 0."""
+    if less(advantage, 0) and less(floor, constant(ratio)):
+        return floor * advantage
+    return clipped_term(ratio, advantage, clip)
 
 
 def k_estimator(old_log_prob: arb, new_log_prob: arb, estimator: str) -> arb:
@@ -43,23 +57,72 @@ def k_estimator(old_log_prob: arb, new_log_prob: arb, estimator: str) -> arb:
     return log_ratio.exp() - 1 - log_ratio
 
 
+class Schedule(NamedTuple):
+    """β is ``lowered`` where d < ``low`` · target, and ``raised`` where d > ``high`` · target."""
+
+    low: Fraction
+    high: Fraction
+    lowered: Callable[[arb], arb]
+    raised: Callable[[arb], arb]
+
+
+SCHEDULES = {
+    "paper": Schedule(Fraction(2, 3), Fraction(3, 2), lambda beta: beta / 2, lambda beta: 2 * beta),
+    "rllib": Schedule(Fraction(1, 2), Fraction(2), lambda beta: beta / 2, lambda beta: 3 * beta / 2),
+    "tf_agents": Schedule(
+        Fraction(7, 10), Fraction(13, 10), lambda beta: maximum(2 * beta / 3, exact(1e-15)), lambda beta: 3 * beta / 2
+    ),
+    "pat_coady": Schedule(
+        Fraction(1, 2),
+        Fraction(2),
+        lambda beta: maximum(2 * beta / 3, rational(1, 35)),
+        lambda beta: minimum(3 * beta / 2, arb(35)),
+    ),
+}
+
+
+def below(d: arb, part: Fraction, target: arb) -> bool:
+    """Whether d < part · target."""
+    return less(part.denominator * d, part.numerator * target)
+
+
+def above(d: arb, part: Fraction, target: arb) -> bool:
+    """Whether d > part · target."""
+    return less(part.numerator * target, part.denominator * d)
+
+
 def value_error(value: Scalar, target: arb) -> Scalar:
     """(V − V_target)² of one row."""
     return (value - target) * (value - target)
 
 
-def clipped_value_error(value: arb, old: arb, target: arb, clip: arb, form: str) -> arb:
-    """The squared error of V kept within ε of the old value, or the larger of that and the error of V."""
+def smooth_error(value: Scalar, target: arb) -> Scalar:
+    """½ e² of one row where |e| < 1, |e| − ½ elsewhere."""
+    error = value - target
+    if less(1, constant(error)):
+        return error - rational(1, 2)
+    if less(constant(error), -1):
+        return -error - rational(1, 2)
+    return error * error / 2
+
+
+ERRORS: dict[str, Error] = {"squared": value_error, "smooth_l1": smooth_error}
+
+
+def clipped_value_error(value: arb, old: arb, target: arb, clip: arb, form: str, error: Error) -> arb:
+    """The error of V kept within ε of the old value, the larger of that and the error of V, or this up to ε."""
+    if form == "clamped_error":
+        return minimum(error(value, target), clip)
     if less(value, old - clip):
         kept = old - clip
     elif less(old + clip, value):
         kept = old + clip
     else:
-        return value_error(value, target)
-    error, error_kept = value_error(value, target), value_error(kept, target)
-    if form == "clipped_only" or less(error, error_kept):
-        return error_kept
-    return error
+        return error(value, target)
+    free, inside = error(value, target), error(kept, target)
+    if form == "clipped_only" or less(free, inside):
+        return inside
+    return free
 
 
 def mean_of_terms(terms: list[Scalar]) -> Scalar:
@@ -106,8 +169,10 @@ class Pieces(NamedTuple):
     gradient: Callable[[Function, list[arb]], list[Any]]
     ratios: Callable[[Sequence[Scalar], Sequence[Scalar]], list[Scalar]]
     objective: Callable[[list[Scalar], list[arb], arb], Scalar]
-    value_loss: Callable[[list[Scalar], list[arb]], Scalar]
-    clipped_value_row: Callable[[arb, arb, arb, arb, str], arb]
+    windowed_row: Callable[[Scalar, arb, arb, arb], Scalar]
+    floored_row: Callable[[Scalar, arb, arb, arb], Scalar]
+    value_loss: Callable[[list[Scalar], list[arb], Error], Scalar]
+    clipped_value_row: Callable[[arb, arb, arb, arb, str, Error], arb]
     k_estimator: Callable[[arb, arb, str], arb]
     entropy_sign: int
     adam: Callable[[Adam, list[arb], int, Rates], Adam]
@@ -123,9 +188,9 @@ def clipped_mean(ratios: list[Scalar], advantages: list[arb], clip: arb) -> Scal
     return mean([clipped_term(r, a, clip) for r, a in zip(ratios, advantages, strict=True)])
 
 
-def mean_squared_error(values: list[Scalar], targets: list[arb]) -> Scalar:
-    """Mean of (V − V_target)²."""
-    return mean([value_error(v, t) for v, t in zip(values, targets, strict=True)])
+def mean_error(values: list[Scalar], targets: list[arb], error: Error) -> Scalar:
+    """Mean of the errors of the rows."""
+    return mean([error(v, t) for v, t in zip(values, targets, strict=True)])
 
 
 RIGHT = Pieces(
@@ -133,7 +198,9 @@ RIGHT = Pieces(
     gradient=gradient,
     ratios=ratios_of_rows,
     objective=clipped_mean,
-    value_loss=mean_squared_error,
+    windowed_row=windowed_term,
+    floored_row=floored_term,
+    value_loss=mean_error,
     clipped_value_row=clipped_value_error,
     k_estimator=k_estimator,
     entropy_sign=1,
@@ -144,6 +211,11 @@ RIGHT = Pieces(
 def factor_of(conventions: Conventions) -> arb:
     """The factor in front of the squared value error."""
     return {"1": arb(1), "1/2": rational(1, 2)}[conventions["value_loss.factor"]]
+
+
+def error_of(conventions: Conventions) -> Error:
+    """The error of a row."""
+    return ERRORS[conventions["value_loss.error"]]
 
 
 def clipped_objective_at(inputs: Inputs, theta: Sequence[Scalar], rows: Sequence[int], pieces: Pieces) -> Scalar:
@@ -192,6 +264,29 @@ def clipped_objective_parameter_gradient(inputs: Inputs, conventions: Convention
     return {"gradient": unflatten(policy, g)}
 
 
+def _with_gradient(inputs: Inputs, row: Callable[[Scalar, arb], Scalar], pieces: Pieces) -> Outputs:
+    """The mean of a function of the rows' ratios and advantages, and its gradient."""
+    old, advantages = exact(inputs["old_log_prob"]), exact(inputs["advantages"])
+
+    def objective(new: list[Scalar]) -> Scalar:
+        return mean([row(r, a) for r, a in zip(pieces.ratios(old, new), advantages, strict=True)])
+
+    new = exact(inputs["new_log_prob"])
+    return {"objective": objective(new), "gradient": pieces.gradient(objective, new)}
+
+
+def asymmetric_clipped_objective(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
+    """Mean of min(rA, clip(r)A), the window with two widths, and its gradient."""
+    low, high = arb(inputs["clip_low"]), arb(inputs["clip_high"])
+    return _with_gradient(inputs, lambda r, a: pieces.windowed_row(r, a, low, high), pieces)
+
+
+def dual_clipped_objective(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
+    """Mean of min(rA, clip(r)A), bounded below where A < 0, and its gradient."""
+    clip, floor = arb(inputs["clip"]), arb(inputs["floor"])
+    return _with_gradient(inputs, lambda r, a: pieces.floored_row(r, a, clip, floor), pieces)
+
+
 def clip_fraction(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
     """The fraction of rows outside the window, or of rows whose clipped term is the smaller."""
     clip = arb(inputs["clip"])
@@ -224,23 +319,41 @@ def kl_penalized_objective(inputs: Inputs, conventions: Conventions, pieces: Pie
 def kl_penalty_update(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
     """The next β."""
     beta, d, target = arb(inputs["kl_penalty"]), arb(inputs["kl"]), arb(inputs["target"])
-    if conventions["kl_penalty.schedule"] == "paper":
-        factor = rational(1, 2) if less(3 * d, 2 * target) else arb(2) if less(3 * target, 2 * d) else arb(1)
-    else:
-        factor = rational(3, 2) if less(2 * target, d) else rational(1, 2) if less(2 * d, target) else arb(1)
-    return {"kl_penalty": factor * beta}
+    rule = SCHEDULES[conventions["kl_penalty.schedule"]]
+    if below(d, rule.low, target):
+        return {"kl_penalty": rule.lowered(beta)}
+    return {"kl_penalty": rule.raised(beta) if above(d, rule.high, target) else beta}
+
+
+def proportional_kl_penalty_update(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
+    """β(1 + e n/h), e = d/t − 1 kept within ±0.2, the float64 number."""
+    error = relative_error(inputs)
+    limit = exact(0.2)
+    return moved_penalty(inputs, maximum(minimum(error, limit), -limit))
+
+
+def relative_error(inputs: Inputs) -> arb:
+    """d/t − 1."""
+    return arb(inputs["kl"]) / arb(inputs["target"]) - 1
+
+
+def moved_penalty(inputs: Inputs, error: arb) -> Outputs:
+    """β(1 + error · n/h)."""
+    part = rational(inputs["samples"], inputs["horizon"])
+    return {"kl_penalty": arb(inputs["kl_penalty"]) * (1 + error * part)}
 
 
 def value_loss(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
-    """Mean of the squared error, times the factor."""
-    return {"loss": factor_of(conventions) * pieces.value_loss(exact(inputs["values"]), exact(inputs["targets"]))}
+    """Mean of the declared error, times the factor."""
+    loss = pieces.value_loss(exact(inputs["values"]), exact(inputs["targets"]), error_of(conventions))
+    return {"loss": factor_of(conventions) * loss}
 
 
 def clipped_value_loss(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
-    """Mean of the clipped squared error, times the factor."""
-    clip, form = arb(inputs["clip"]), conventions["value_loss.clip"]
+    """Mean of the clipped error, times the factor."""
+    clip, form, error = arb(inputs["clip"]), conventions["value_loss.clip"], error_of(conventions)
     columns = (exact(inputs[name]) for name in ("values", "old_values", "targets"))
-    rows = [pieces.clipped_value_row(v, old, t, clip, form) for v, old, t in zip(*columns, strict=True)]
+    rows = [pieces.clipped_value_row(v, old, t, clip, form, error) for v, old, t in zip(*columns, strict=True)]
     return {"loss": factor_of(conventions) * mean(rows)}
 
 
@@ -265,7 +378,7 @@ def ppo_objective(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIG
 
     def value_part(w: Sequence[Scalar]) -> Scalar:
         rows = trpo.outputs_of_network(network, w, inputs["observations"], pieces.policy)
-        return -c1 * pieces.value_loss([value for (value,) in rows], targets)
+        return -c1 * pieces.value_loss([value for (value,) in rows], targets, error_of(conventions))
 
     return {
         "objective": policy_part(theta) + value_part(weights),
@@ -299,10 +412,13 @@ DEFINITIONS: dict[str, Callable[[Inputs, Conventions], Outputs]] = {
     "clipped_objective": clipped_objective,
     "clipped_objective_gradient": clipped_objective_gradient,
     "clipped_objective_parameter_gradient": clipped_objective_parameter_gradient,
+    "asymmetric_clipped_objective": asymmetric_clipped_objective,
+    "dual_clipped_objective": dual_clipped_objective,
     "clip_fraction": clip_fraction,
     "approximate_kl": approximate_kl,
     "kl_penalized_objective": kl_penalized_objective,
     "kl_penalty_update": kl_penalty_update,
+    "proportional_kl_penalty_update": proportional_kl_penalty_update,
     "value_loss": value_loss,
     "clipped_value_loss": clipped_value_loss,
     "entropy_bonus": entropy_bonus,

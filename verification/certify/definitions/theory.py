@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 
 from flint import arb, arb_mat, ctx
 
-from verification.certify.balls import dot, exact, matrix_vector, total, vector_matrix
+from verification.certify.balls import dot, exact, matrix_vector, precision, total, vector_matrix
+from verification.certify.calculus import Scalar, exponential, logarithm
+from verification.certify.roots import zero
 from verification.certify.routes.theory import ROUTES as ROUTES  # the second routes, for the corpus
 
 Inputs = dict[str, Any]
@@ -240,6 +242,74 @@ def lower_bounds(inputs: Inputs, conventions: Conventions) -> Outputs:
     return bounds_of(ingredients(inputs))
 
 
+# ── Steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Row(NamedTuple):
+    """The best row of one state inside a KL ball: its ``kl``, and the ``multiplier`` λ of that constraint."""
+
+    probabilities: list[Scalar]
+    kl: Scalar
+    multiplier: Scalar
+
+
+Rows = Callable[[Vector, Vector, Scalar], Row]  # of p, A and an unknown that falls as the radius grows
+
+
+def row_by_gap(p: Vector, A: Vector, t: Scalar) -> Row:
+    """π = λp/(ν − A), ν = max A + eᵗ: where A(a) − λp(a)/π(a) = ν for all actions, stationary for KL(p ‖ π)."""
+    away = [largest(A) - a + exponential(t) for a in A]
+    multiplier = 1 / total(x / gap for x, gap in zip(p, away, strict=True))
+    kl = total(x * logarithm(gap / multiplier) for x, gap in zip(p, away, strict=True) if not x.is_zero())
+    return Row([multiplier * x / gap for x, gap in zip(p, away, strict=True)], kl, multiplier)
+
+
+def halved(falling: Callable[[arb], arb], target: arb) -> float:
+    """Return about where a falling function takes a value, by forty halvings; far too low it may be no number."""
+    low, high = -64.0, 64.0
+    with precision(64):
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (low, middle) if falling(arb(middle)) < target else (middle, high)
+    return low
+
+
+def of_one_radius(inputs: Inputs, rows: Rows = row_by_gap) -> list[Row]:
+    """The rows of max Σ_s ρ(s) Σ_a π A − C max_s KL: the KL of all states is one, and Σ_s ρ(s) λ_s = C."""
+    states = list(zip(exact(inputs["old_probabilities"]), exact(inputs["advantages"]), strict=True))
+    rho, C = exact(inputs["visitation"]), exact(inputs["penalty"])
+
+    def unknowns(log_kl: arb) -> list[float]:
+        return [halved(lambda t, p=p, A=A: rows(p, A, t).kl, log_kl.exp()) for p, A in states]
+
+    def price(log_kl: arb) -> arb:
+        found = [rows(p, A, arb(t)).multiplier for (p, A), t in zip(states, unknowns(log_kl), strict=True)]
+        return dot(rho, found)
+
+    def stationary(t: list[Scalar]) -> list[Scalar]:
+        found = [rows(p, A, unknown) for (p, A), unknown in zip(states, t, strict=True)]
+        apart = [row.kl - found[-1].kl for row in found[:-1]]
+        return [*apart, total(weight * row.multiplier for weight, row in zip(rho, found, strict=True)) - C]
+
+    t = zero(stationary, unknowns(arb(halved(price, C))))
+    return [rows(p, A, unknown) for (p, A), unknown in zip(states, t, strict=True)]
+
+
+def mm_step(inputs: Inputs, conventions: Conventions, rows: Rows = row_by_gap) -> Outputs:
+    """The stationary point of the concave problem: one KL in all states, Σ ρ λ = C; Krawczyk's test proves it."""
+    found = of_one_radius(inputs, rows)
+    return {"probabilities": [row.probabilities for row in found], "max_kl": found[-1].kl}
+
+
+def trust_region_dual(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """s = H⁻¹g/β with ½ sᵀHs = δ, β = √(gᵀH⁻¹g/(2δ)); the ball solve proves H regular."""
+    H, g = arb_mat(exact(inputs["matrix"])), exact(inputs["gradient"])
+    x = H.solve(arb_mat([[entry] for entry in g])).entries()
+    beta = (dot(g, x) / (2 * exact(inputs["max_kl"]))).sqrt()
+    step = [entry / beta for entry in x]
+    return {"step": step, "multiplier": beta, "value": dot(g, step)}
+
+
 DEFINITIONS: dict[str, Callable[[Inputs, Conventions], Outputs]] = {
     "policy_evaluation": policy_evaluation,
     "visitation": visitation,
@@ -251,4 +321,6 @@ DEFINITIONS: dict[str, Callable[[Inputs, Conventions], Outputs]] = {
     "policy_kl": policy_kl,
     "penalty_coefficient": penalty_coefficient,
     "lower_bounds": lower_bounds,
+    "mm_step": mm_step,
+    "trust_region_dual": trust_region_dual,
 }

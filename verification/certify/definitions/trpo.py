@@ -328,16 +328,29 @@ def length_of_step(quadratic_form: arb, max_kl: arb) -> arb:
 
 
 class Search(NamedTuple):
-    """What a line search needs: ``improvement`` and ``divergence`` are functions of θ, ``accepts`` of their values."""
+    """What a line search needs.
+
+    Fields: ``improvement``, ``expected`` improvement and ``divergence`` are functions of θ; ``improves`` of the first
+    two, and ``within`` of the last.
+    """
 
     theta: list[arb]
     step: list[arb]
     backtrack: arb
     max_backtracks: int
     improvement: Callable[[list[arb]], arb]
+    expected: Callable[[list[arb]], arb]
     divergence: Callable[[list[arb]], arb]
-    improves: Callable[[arb], bool]
+    improves: Callable[[arb, arb], bool]
     within: Callable[[arb], bool]
+
+    def better(self, candidate: list[arb]) -> bool:
+        """Whether a candidate improves as the rule asks."""
+        return self.improves(self.improvement(candidate), self.expected(candidate))
+
+    def near(self, candidate: list[arb]) -> bool:
+        """Whether a candidate is within the trust region, if the rule asks for that."""
+        return self.within(self.divergence(candidate))
 
 
 def moved(theta: list[arb], factor: arb, step: list[arb]) -> list[arb]:
@@ -349,7 +362,7 @@ def first_accepted(search: Search) -> tuple[list[arb], int]:
     """The first candidate that improves within the trust region, and its number; else θ and −1."""
     for j in range(search.max_backtracks):
         candidate = moved(search.theta, search.backtrack**j, search.step)
-        if search.improves(search.improvement(candidate)) and search.within(search.divergence(candidate)):
+        if search.better(candidate) and search.near(candidate):
             return candidate, j
     return search.theta, -1
 
@@ -359,6 +372,11 @@ def at_least(a: arb, b: arb | int) -> bool:
     return not less(a, arb(b))
 
 
+def by_part(part: arb | int) -> Callable[[arb, arb], bool]:
+    """Improves strictly, and by more than a part of what is expected."""
+    return lambda gain, expected: positive(gain) and (part == 0 or less(part * expected, gain))
+
+
 def searched(inputs: Inputs, conventions: Conventions, step: list[arb], pieces: Pieces) -> tuple[list[arb], int]:
     """The line search from the policy given along a full step."""
     policy, theta = inputs["policy"], flatten(inputs["policy"])
@@ -366,10 +384,16 @@ def searched(inputs: Inputs, conventions: Conventions, step: list[arb], pieces: 
     old = log_probs(policy, theta, inputs, pieces)
     before = surrogate_at(inputs, theta, old, pieces)
     improves, within = {
-        "improves_and_kl": (positive, lambda d: at_least(max_kl, d)),
-        "improves_and_kl_strict": (positive, lambda d: less(d, max_kl)),
-        "improves_and_1.5_kl": (lambda gain: at_least(gain, 0), lambda d: at_least(3 * max_kl / 2, d)),
+        "improves_and_kl": (by_part(0), lambda d: at_least(max_kl, d)),
+        "improves_and_kl_strict": (by_part(0), lambda d: less(d, max_kl)),
+        "improves_and_1.5_kl": (lambda gain, expected: at_least(gain, 0), lambda d: at_least(3 * max_kl / 2, d)),
+        "no_worse_and_kl": (lambda gain, expected: at_least(gain, 0), lambda d: at_least(max_kl, d)),
+        "kl_strict": (lambda gain, expected: True, lambda d: less(d, max_kl)),
+        "tenth_of_expected": (by_part(arb(1) / 10), lambda d: True),
+        "half_of_expected_and_kl_strict": (by_part(arb(1) / 2), lambda d: less(d, max_kl)),
     }[conventions["line_search.accept"]]
+    relative = "expected" in conventions["line_search.accept"]
+    g = gradient_at_old(inputs, pieces) if relative else [arb(0) for _ in theta]
     return pieces.search(
         Search(
             theta=theta,
@@ -377,6 +401,7 @@ def searched(inputs: Inputs, conventions: Conventions, step: list[arb], pieces: 
             backtrack=arb(inputs["backtrack"]),
             max_backtracks=inputs["max_backtracks"],
             improvement=lambda t: surrogate_at(inputs, t, old, pieces) - before,
+            expected=lambda t: dot(g, moved(t, arb(-1), theta)),
             divergence=mean_kl_from(policy, theta, inputs["observations"], conventions["kl.direction"], pieces),
             improves=improves,
             within=within,

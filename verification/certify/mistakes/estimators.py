@@ -59,10 +59,13 @@ def _gae(alter: Callable[[Series], Series], form: Callable[[Series], list[arb]] 
     def answer(inputs: Inputs, conventions: Conventions) -> Outputs:
         environments = _environments(inputs)
         advantages = [form(one | alter(one)) for one in environments]
-        targets = [
-            [a + v for a, v in zip(column, one["values"], strict=True)]
-            for column, one in zip(advantages, environments, strict=True)
-        ]
+        if conventions["gae.value_target"] == "reward_to_go":
+            targets = [_return(one | alter(one)) for one in environments]
+        else:
+            targets = [
+                [a + v for a, v in zip(column, one["values"], strict=True)]
+                for column, one in zip(advantages, environments, strict=True)
+            ]
         return {"advantages": transpose(advantages), "value_targets": transpose(targets)}
 
     return answer
@@ -141,7 +144,7 @@ def _reset_values(one: Series) -> list[arb]:
 
 
 def _truncation_ignored(one: Series) -> Series:
-    return {"next_values": _reset_values(one), "cut": one["terminated"]}
+    return {"next_values": _reset_values(one), "cut": one["terminated"], "truncated": [False] * len(one["cut"])}
 
 
 def _truncation_reset(one: Series) -> Series:
@@ -215,11 +218,17 @@ def _reordered(table: list[list[arb]]) -> list[list[arb]]:
 
 def _target_without_advantage(inputs: Inputs, conventions: Conventions) -> Outputs:
     right = _gae(_unchanged)(inputs, conventions)
-    return {"advantages": right["advantages"], "value_targets": exact(inputs["values"])}
+    return (
+        right
+        if conventions["gae.value_target"] == "reward_to_go"
+        else right | {"value_targets": exact(inputs["values"])}
+    )
 
 
 def _target_of_normalised(inputs: Inputs, conventions: Conventions) -> Outputs:
     right = _gae(_unchanged)(inputs, conventions)
+    if conventions["gae.value_target"] == "reward_to_go":
+        return right
     flat = [a for row in right["advantages"] for a in row]
     centre, scale = mean(flat), _deviation(flat)
     targets = [
@@ -243,8 +252,15 @@ def _deviation(numbers: list[arb], ddof: int = 0) -> arb:
 
 
 def _scale(inputs: Inputs, conventions: Conventions) -> arb:
-    epsilon = exact(float(conventions["advantage.epsilon"]))
-    return _deviation(exact(inputs["advantages"]), int(conventions["advantage.ddof"])) + epsilon
+    return _divisor(_deviation(exact(inputs["advantages"]), int(conventions["advantage.ddof"])), conventions)
+
+
+def _divisor(deviation: arb, conventions: Conventions) -> arb:
+    number, _, form = conventions["advantage.epsilon"].partition("_")
+    epsilon = exact(float(number))
+    if form == "in_root":
+        return (deviation**2 + epsilon).sqrt()
+    return deviation.max(epsilon) if form == "at_least" else deviation + epsilon
 
 
 def _normalise_parentheses(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -258,8 +274,9 @@ def _normalise_uncentred(inputs: Inputs, conventions: Conventions) -> Outputs:
 
 def _normalise_by_variance(inputs: Inputs, conventions: Conventions) -> Outputs:
     advantages = exact(inputs["advantages"])
-    scale = _deviation(advantages, int(conventions["advantage.ddof"])) ** 2
-    scale += exact(float(conventions["advantage.epsilon"]))
+    variance = _deviation(advantages, int(conventions["advantage.ddof"])) ** 2
+    in_root = conventions["advantage.epsilon"] == "1e-8_in_root"  # and the root is forgotten
+    scale = variance + exact(1e-8) if in_root else _divisor(variance, conventions)
     return {"normalized": [(a - mean(advantages)) / scale for a in advantages]}
 
 

@@ -1,14 +1,25 @@
 """Known mistakes in the operations of the profile `ppo`: a definition with one piece replaced."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from fractions import Fraction
 
 from flint import arb
 
 from verification.certify.balls import exact, less, maximum, mean, minimum, positive, rational, total
 from verification.certify.calculus import Scalar, constant, exponential
 from verification.certify.definitions import ppo, trpo
-from verification.certify.definitions.ppo import RIGHT, Adam, Conventions, Inputs, Outputs, Pieces, Rates, clipped_term
+from verification.certify.definitions.ppo import (
+    RIGHT,
+    Adam,
+    Conventions,
+    Error,
+    Inputs,
+    Outputs,
+    Pieces,
+    Rates,
+    Schedule,
+    clipped_term,
+)
 from verification.certify.definitions.trpo import Phi
 from verification.certify.mistakes import Mistake
 from verification.certify.mistakes.trpo import (
@@ -127,6 +138,32 @@ CLIP_MISTAKES: dict[str, Pieces] = {
 
 WINDOW: dict[str, Pieces] = {"clip-in-log-ratio": RIGHT._replace(objective=_row_mean(_window_of_log_ratio))}
 
+
+def _kept_between(r: Scalar, low: arb, high: arb) -> Scalar:
+    if less(constant(r), 1 - low):
+        return 1 - low
+    return 1 + high if less(1 + high, constant(r)) else r
+
+
+WINDOW_MISTAKES: dict[str, Pieces] = {
+    "clip-bounds-swapped": RIGHT._replace(windowed_row=lambda r, A, low, high: ppo.windowed_term(r, A, high, low)),
+    "clip-one-bound": RIGHT._replace(windowed_row=lambda r, A, low, high: ppo.windowed_term(r, A, low, low)),
+    "clip-no-min": RIGHT._replace(windowed_row=lambda r, A, low, high: _kept_between(r, low, high) * A),
+}
+
+
+def _smaller_of_floor(r: Scalar, A: arb, clip: arb, floor: arb) -> Scalar:
+    clipped = clipped_term(r, A, clip)
+    return _smaller(clipped, floor * A) if less(A, 0) else clipped
+
+
+FLOOR_MISTAKES: dict[str, Pieces] = {
+    "dual-clip-all-signs": RIGHT._replace(
+        floored_row=lambda r, A, clip, floor: _larger(clipped_term(r, A, clip), floor * A)
+    ),
+    "dual-clip-min-not-max": RIGHT._replace(floored_row=_smaller_of_floor),
+}
+
 REDUCTION_MISTAKES: dict[str, Pieces] = {
     "adv-mean-before-ratio": RIGHT._replace(objective=_advantages_averaged_first),
     "advnorm-one-branch": RIGHT._replace(objective=_one_branch_normalised),
@@ -196,55 +233,65 @@ def _with_kl_times(factor: float) -> Answer:
     )
 
 
-def _penalty(factor: Callable[[arb, arb, str], Any]) -> Answer:
-    """The next β by another factor of d and the target."""
+def _penalty(change: Callable[[Schedule], Schedule]) -> Answer:
+    """The next β by another schedule."""
 
     def answer(inputs: Inputs, conventions: Conventions) -> Outputs:
-        d, target = arb(inputs["kl"]), arb(inputs["target"])
-        return {"kl_penalty": factor(d, target, conventions["kl_penalty.schedule"]) * arb(inputs["kl_penalty"])}
+        beta, d, target = arb(inputs["kl_penalty"]), arb(inputs["kl"]), arb(inputs["target"])
+        rule = change(ppo.SCHEDULES[conventions["kl_penalty.schedule"]])
+        if ppo.above(d, rule.high, target):
+            return {"kl_penalty": rule.raised(beta)}
+        return {"kl_penalty": rule.lowered(beta) if ppo.below(d, rule.low, target) else beta}
 
     return answer
 
 
-def _inverted(d: arb, target: arb, schedule: str) -> Any:
-    if schedule == "paper":
-        return 2 if less(3 * d, 2 * target) else rational(1, 2) if less(3 * target, 2 * d) else 1
-    return rational(1, 2) if less(2 * target, d) else rational(3, 2) if less(2 * d, target) else 1
+def _inverted(rule: Schedule) -> Schedule:
+    return rule._replace(lowered=rule.raised, raised=rule.lowered)
 
 
-def _without_dead_band(d: arb, target: arb, schedule: str) -> Any:
-    raised = arb(2) if schedule == "paper" else rational(3, 2)
-    return raised if less(target, d) else rational(1, 2)
+def _without_dead_band(rule: Schedule) -> Schedule:
+    return rule._replace(low=Fraction(1), high=Fraction(1))
+
+
+def _controller(error: Callable[[Inputs], arb]) -> Answer:
+    return lambda inputs, conventions: ppo.moved_penalty(inputs, error(inputs))
+
+
+def _controller_inverted(inputs: Inputs, conventions: Conventions) -> Outputs:
+    right = ppo.proportional_kl_penalty_update(inputs, conventions)["kl_penalty"]
+    return {"kl_penalty": 2 * arb(inputs["kl_penalty"]) - right}
+
+
+def _controller_without_horizon(inputs: Inputs, conventions: Conventions) -> Outputs:
+    return ppo.proportional_kl_penalty_update(inputs | {"samples": 1, "horizon": 1}, conventions)
 
 
 # ── Values and entropy ────────────────────────────────────────────────
 
 
-def _all_pairs_error(values: list[Scalar], targets: list[arb]) -> Scalar:
-    return mean([ppo.value_error(v, t) for v in values for t in targets])
+def _all_pairs_error(values: list[Scalar], targets: list[arb], error: Error) -> Scalar:
+    return mean([error(v, t) for v in values for t in targets])
 
 
 def _kept_value(v: arb, old: arb, clip: arb) -> arb:
     return maximum(minimum(v, old + clip), old - clip)
 
 
-def _smaller_error(v: arb, old: arb, t: arb, clip: arb, form: str) -> arb:
-    kept = _kept_value(v, old, clip)
-    if form == "clipped_only" or not (less(v, old - clip) or less(old + clip, v)):
-        return ppo.value_error(kept, t)
-    return minimum(ppo.value_error(v, t), ppo.value_error(kept, t))
+def _smaller_error(v: arb, old: arb, t: arb, clip: arb, form: str, error: Error) -> arb:
+    if form != "maximum" or not (less(v, old - clip) or less(old + clip, v)):
+        return ppo.clipped_value_error(v, old, t, clip, form, error)
+    return minimum(error(v, t), error(_kept_value(v, old, clip), t))
 
 
-def _old_is_current(v: arb, old: arb, t: arb, clip: arb, form: str) -> arb:
-    return ppo.value_error(v, t)
+def _old_is_current(v: arb, old: arb, t: arb, clip: arb, form: str, error: Error) -> arb:
+    return ppo.clipped_value_error(v, v, t, clip, form, error)
 
 
-def _larger_before_square(v: arb, old: arb, t: arb, clip: arb, form: str) -> arb:
-    kept = _kept_value(v, old, clip)
-    if form == "clipped_only" or not (less(v, old - clip) or less(old + clip, v)):
-        return ppo.value_error(kept, t)
-    larger = maximum(v - t, kept - t)
-    return larger * larger
+def _larger_before_square(v: arb, old: arb, t: arb, clip: arb, form: str, error: Error) -> arb:
+    if form != "maximum" or not (less(v, old - clip) or less(old + clip, v)):
+        return ppo.clipped_value_error(v, old, t, clip, form, error)
+    return error(maximum(v - t, _kept_value(v, old, clip) - t), arb(0))
 
 
 VALUE_CLIP_MISTAKES: dict[str, Pieces] = {
@@ -360,6 +407,8 @@ MISTAKES: list[Mistake] = [
         ppo.clipped_objective_parameter_gradient,
         CLIP_MISTAKES | REDUCTION_MISTAKES | RATIO_MISTAKES | GRADIENT_MISTAKES | POLICY_MISTAKES | SLOPES,
     ),
+    *made_of(ppo.asymmetric_clipped_objective, WINDOW_MISTAKES | RATIO_MISTAKES),
+    *made_of(ppo.dual_clipped_objective, FLOOR_MISTAKES | RATIO_MISTAKES),
     *made_of(ppo.clip_fraction, RATIO_MISTAKES),
     Mistake("clipfrac-wrong", "clip_fraction", _ratio_logged),
     Mistake("clip-in-log-ratio", "clip_fraction", _fraction_by_log_ratio),
@@ -369,6 +418,9 @@ MISTAKES: list[Mistake] = [
     Mistake("kl-self-zero", "kl_penalized_objective", _with_kl_times(0.0)),
     Mistake("beta-inverted", "kl_penalty_update", _penalty(_inverted)),
     Mistake("beta-no-dead-band", "kl_penalty_update", _penalty(_without_dead_band)),
+    Mistake("beta-inverted", "proportional_kl_penalty_update", _controller_inverted),
+    Mistake("beta-error-unclipped", "proportional_kl_penalty_update", _controller(ppo.relative_error)),
+    Mistake("beta-horizon-ignored", "proportional_kl_penalty_update", _controller_without_horizon),
     *made_of(ppo.value_loss, VALUE_MISTAKES),
     *made_of(ppo.clipped_value_loss, VALUE_CLIP_MISTAKES),
     *made_of(

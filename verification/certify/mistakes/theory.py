@@ -6,6 +6,7 @@ from typing import Any
 from flint import arb
 
 from verification.certify.balls import dot, exact, mean, rational, total, transpose, zeros
+from verification.certify.calculus import Scalar, exponential, logarithm
 from verification.certify.definitions import theory
 from verification.certify.definitions.theory import (
     Conventions,
@@ -14,6 +15,8 @@ from verification.certify.definitions.theory import (
     Inputs,
     Matrix,
     Outputs,
+    Row,
+    Rows,
     Vector,
     Visits,
     both,
@@ -32,6 +35,7 @@ from verification.certify.definitions.theory import (
     weighed,
 )
 from verification.certify.mistakes import Mistake
+from verification.certify.roots import zero
 
 Answer = Callable[[Inputs, Conventions], Outputs]
 
@@ -53,8 +57,8 @@ def _start_not_counted(inputs: Inputs, pi: Matrix) -> Matrix:
     return [[entry - int(s == t) for t, entry in enumerate(row)] for s, row in enumerate(N)]
 
 
-def _by(operation: Callable[..., Outputs], visits: Visits) -> Answer:
-    return lambda inputs, conventions: operation(inputs, conventions, visits)
+def _by(operation: Callable[..., Outputs], piece: Visits | Rows) -> Answer:
+    return lambda inputs, conventions: operation(inputs, conventions, piece)
 
 
 def _from_anywhere(operation: Callable[..., Outputs]) -> Answer:
@@ -361,6 +365,84 @@ def _bounds_around(surrogate: Callable[[Inputs, Matrix, Matrix], arb]) -> Answer
     return _bounds(lambda inputs, right: {"surrogate": surrogate(inputs, *both(inputs))})
 
 
+# ── Steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _row_by_tilting(p: Vector, A: Vector, t: Scalar) -> Row:
+    """The best row inside KL(π ‖ p): π ∝ p e^(A/λ), λ = eᵗ."""
+    weights = [x * exponential(a / exponential(t)) for x, a in zip(p, A, strict=True)]
+    whole = total(weights)
+    probabilities = [weight / whole for weight in weights]
+    mean_advantage = total(x * a for x, a in zip(probabilities, A, strict=True))
+    return Row(probabilities, mean_advantage / exponential(t) - logarithm(whole), exponential(t))
+
+
+def _at_price(price: Callable[[Inputs, arb], arb]) -> Answer:
+    """Every state for itself: λ_s is a price of its own, from the inputs and ρ(s)."""
+
+    def answer(inputs: Inputs, conventions: Conventions) -> Outputs:
+        tables = exact(inputs["old_probabilities"]), exact(inputs["advantages"]), exact(inputs["visitation"])
+        rows = []
+        for p, A, visited in zip(*tables, strict=True):
+            if visited.is_zero():  # what gains nothing is not paid for
+                rows.append(Row(p, arb(0), arb(0)))
+                continue
+            asked = price(inputs, visited)
+            guess = theory.halved(lambda t, p=p, A=A: -theory.row_by_gap(p, A, t).multiplier, -asked)
+            (t,) = zero(lambda t, p=p, A=A, asked=asked: [theory.row_by_gap(p, A, t[0]).multiplier - asked], [guess])
+            rows.append(theory.row_by_gap(p, A, t))
+        return {"probabilities": [row.probabilities for row in rows], "max_kl": largest([row.kl for row in rows])}
+
+    return answer
+
+
+def _of_other_weights(weights: Callable[[Vector], Vector]) -> Answer:
+    """The visitation replaced by something made of it."""
+
+    def answer(inputs: Inputs, conventions: Conventions) -> Outputs:
+        return theory.mm_step(inputs | {"visitation": weights(exact(inputs["visitation"]))}, conventions)
+
+    return answer
+
+
+def _normalised(rho: Vector) -> Vector:
+    return [visited / total(rho) for visited in rho]
+
+
+def _dual(change: Callable[[dict[str, Any], arb], dict[str, Any]]) -> Answer:
+    """The solution changed, from what is right and δ."""
+
+    def answer(inputs: Inputs, conventions: Conventions) -> Outputs:
+        right = theory.trust_region_dual(inputs, conventions)
+        return right | change(right, exact(inputs["max_kl"]))
+
+    return answer
+
+
+def _without_two(right: dict[str, Any], delta: arb) -> dict[str, Any]:
+    half = arb(2).sqrt()
+    return {
+        "step": _scaled(1 / half, right["step"]),
+        "multiplier": half * right["multiplier"],
+        "value": right["value"] / half,
+    }
+
+
+_STEPS: dict[str, Answer] = {
+    "kl-reversed": _by(theory.mm_step, _row_by_tilting),
+    "mm-mean-kl": _at_price(lambda inputs, visited: exact(inputs["penalty"]) / total(exact(inputs["visitation"]))),
+    "mm-sum-kl": _at_price(lambda inputs, visited: exact(inputs["penalty"]) / visited),
+    "pdl-missing-factor": _of_other_weights(_normalised),
+    "mm-no-visitation": _of_other_weights(lambda rho: [arb(1)] * len(rho)),
+}
+_DUALS: dict[str, Answer] = {
+    "step-missing-2": _dual(_without_two),
+    "dual-multiplier-inverted": _dual(lambda right, delta: {"multiplier": 1 / right["multiplier"]}),
+    "dual-half-of-value": _dual(lambda right, delta: {"value": right["multiplier"] * delta}),
+    "pg-wrong-sign": _dual(lambda right, delta: {"step": _scaled(arb(-1), right["step"]), "value": -right["value"]}),
+}
+
+
 MISTAKES: list[Mistake] = [
     *(
         Mistake("mdp-transposed", operation.__name__, _by(operation, _transposed))
@@ -458,4 +540,6 @@ MISTAKES: list[Mistake] = [
     Mistake("mm-epsilon-mean", "penalty_coefficient", _coefficient(_average, _fourfold)),
     *(Mistake(bug, "lower_bounds", answer) for bug, answer in _BOUNDS.items()),
     *(Mistake(bug, "lower_bounds", _bounds_around(form)) for bug, form in SURROGATES.items()),
+    *(Mistake(bug, "mm_step", answer) for bug, answer in _STEPS.items()),
+    *(Mistake(bug, "trust_region_dual", answer) for bug, answer in _DUALS.items()),
 ]

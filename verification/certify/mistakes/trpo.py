@@ -463,7 +463,7 @@ def _whatever_kl(search: Search) -> tuple[list[arb], int]:
 def _either(search: Search) -> tuple[list[arb], int]:
     for j in range(search.max_backtracks):
         candidate = moved(search.theta, search.backtrack**j, search.step)
-        if search.improves(search.improvement(candidate)) or search.within(search.divergence(candidate)):
+        if search.better(candidate) or search.near(candidate):
             return candidate, j
     return search.theta, -1
 
@@ -484,8 +484,20 @@ def _accumulating(search: Search) -> tuple[list[arb], int]:
     candidate = search.theta
     for j in range(search.max_backtracks):
         candidate = moved(candidate, search.backtrack**j, search.step)
-        if search.improves(search.improvement(candidate)) and search.within(search.divergence(candidate)):
+        if search.better(candidate) and search.near(candidate):
             return candidate, j
+    return search.theta, -1
+
+
+def _compounding(search: Search) -> tuple[list[arb], int]:
+    """The expected improvement is multiplied by bʲ for each candidate in turn, and so shrinks as b^(j(j + 1)/2)."""
+    times = arb(1)
+    for j in range(search.max_backtracks):
+        candidate = moved(search.theta, search.backtrack**j, search.step)
+        found, expected = search.improvement(candidate), times * search.expected(candidate)
+        if search.improves(found, expected) and search.near(candidate):
+            return candidate, j
+        times = times * search.backtrack**j
     return search.theta, -1
 
 
@@ -497,6 +509,7 @@ SEARCH_MISTAKES: dict[str, Pieces] = {
     "ls-no-restore": RIGHT._replace(search=_last_candidate_on_failure),
     "ls-full-step-on-failure": RIGHT._replace(search=_full_step_on_failure),
     "ls-accumulate": RIGHT._replace(search=_accumulating),
+    "ls-expected-compounding": RIGHT._replace(search=_compounding),
     "kl-mean-dims": KL_MEAN_DIMS,
     "kl-log-ratio-sign": KL_LOG_RATIO_SIGN,
 }

@@ -1,6 +1,8 @@
 """Second routes of the profile `ppo`: formulas as printed, central differences, exact rationals, moments as sums."""
 
+from collections.abc import Callable
 from fractions import Fraction
+from math import inf
 from typing import Any
 
 from flint import arb
@@ -58,6 +60,34 @@ def clipped_objective_gradient_by_differences(inputs: Inputs, conventions: Conve
         return _as_printed(ratios, advantages, clip)
 
     return {"gradient": [(objective(b, step) - objective(b, -step)) / (2 * step) for b in range(len(old))]}
+
+
+def _with_gradient_by_differences(inputs: Inputs, row: Callable[[arb, arb], arb]) -> Outputs:
+    """The mean over rows of a function of r and A, and its central differences, step 2⁻⁸⁰, row by row."""
+    step = arb(2) ** -80
+    values, slopes = [], []
+    for old, new, A in zip(*(exact(inputs[n]) for n in ("old_log_prob", "new_log_prob", "advantages")), strict=True):
+        at, after, before = (row((new + by).exp() / old.exp(), A) for by in (0 * step, step, -step))
+        values.append(at)
+        slopes.append((after - before) / (2 * step) / len(inputs["advantages"]))
+    return {"objective": total(values) / len(values), "gradient": slopes}
+
+
+def asymmetric_clipped_objective_by_differences(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """min(rA, clip(r)A) as printed, no branch decided, and central differences of it."""
+    low, high = 1 - arb(inputs["clip_low"]), 1 + arb(inputs["clip_high"])
+    return _with_gradient_by_differences(inputs, lambda r, A: (r * A).min(r.max(low).min(high) * A))
+
+
+def dual_clipped_objective_by_differences(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """max(min(rA, clip(r)A), cA) of the rows with A < 0 as printed, and central differences of it."""
+    clip, floor = arb(inputs["clip"]), arb(inputs["floor"])
+
+    def row(r: arb, A: arb) -> arb:
+        clipped = (r * A).min(r.max(1 - clip).min(1 + clip) * A)
+        return clipped.max(floor * A) if A < 0 else clipped
+
+    return _with_gradient_by_differences(inputs, row)
 
 
 def _pushes(ratio: arb, advantage: arb, clip: arb) -> bool:
@@ -132,14 +162,27 @@ def kl_penalized_objective_of_means(inputs: Inputs, conventions: Conventions) ->
 
 
 def kl_penalty_update_in_rationals(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """d/t against 2/3 and 3/2, or 1/2 and 2, in exact rationals."""
-    relative = Fraction(inputs["kl"]) / Fraction(inputs["target"])
-    low, high, raised = {
-        "paper": (Fraction(2, 3), Fraction(3, 2), Fraction(2)),
-        "rllib": (Fraction(1, 2), Fraction(2), Fraction(3, 2)),
+    """d/t against the ends of the window, and β between its limits, in exact rationals."""
+    beta, relative = Fraction(inputs["kl_penalty"]), Fraction(inputs["kl"]) / Fraction(inputs["target"])
+    low, high, lowered, raised, least, most = {
+        "paper": ("2/3", "3/2", "1/2", "2", 0, inf),
+        "rllib": ("1/2", "2", "1/2", "3/2", 0, inf),
+        "tf_agents": ("7/10", "13/10", "2/3", "3/2", 1e-15, inf),
+        "pat_coady": ("1/2", "2", "2/3", "3/2", Fraction(1, 35), 35),
     }[conventions["kl_penalty.schedule"]]
-    factor = raised if relative > high else Fraction(1, 2) if relative < low else Fraction(1)
-    return {"kl_penalty": rationals.ball(factor * Fraction(inputs["kl_penalty"]))}
+    if relative < Fraction(low):
+        beta = max(Fraction(lowered) * beta, Fraction(least))
+    elif relative > Fraction(high):
+        beta = min(Fraction(raised) * beta, most)
+    return {"kl_penalty": rationals.ball(Fraction(beta))}
+
+
+def proportional_kl_penalty_update_in_rationals(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """β + β e n/h in exact rationals."""
+    beta, limit = Fraction(inputs["kl_penalty"]), Fraction(0.2)
+    excess = (Fraction(inputs["kl"]) - Fraction(inputs["target"])) / Fraction(inputs["target"])
+    error = sorted((-limit, excess, limit))[1]
+    return {"kl_penalty": rationals.ball(beta + beta * error * Fraction(inputs["samples"], inputs["horizon"]))}
 
 
 # ── Values and entropy ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -149,20 +192,38 @@ def _factor(conventions: Conventions) -> Fraction:
     return Fraction(conventions["value_loss.factor"])
 
 
+def _slope(error: Any, conventions: Conventions) -> Any:
+    """Half the slope of e², or the slope of the smooth error: e, kept within ±1."""
+    if conventions["value_loss.error"] == "squared" or abs(error) < 1:
+        return error
+    return error / abs(error)
+
+
+def _size(error: Fraction, conventions: Conventions) -> Fraction:
+    """e², or e clip(e) − ½ clip(e)²."""
+    if conventions["value_loss.error"] == "squared":
+        return error**2
+    slope = _slope(error, conventions)
+    return slope * error - slope**2 / 2
+
+
 def value_loss_in_rationals(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """Mean of squares in exact rationals."""
+    """Mean of the errors in exact rationals."""
     pairs = zip(rationals.fractions(inputs["values"]), rationals.fractions(inputs["targets"]), strict=True)
-    return {"loss": rationals.ball(_factor(conventions) * rationals.mean([(v - t) ** 2 for v, t in pairs]))}
+    rows = [_size(v - t, conventions) for v, t in pairs]
+    return {"loss": rationals.ball(_factor(conventions) * rationals.mean(rows))}
 
 
 def clipped_value_loss_in_rationals(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """max((V − T)², (V_old + clip(V − V_old, ±ε) − T)²) as printed, in exact rationals."""
+    """max(h(V − T), h(V_old + clip(V − V_old, ±ε) − T)) as printed, or min(h(V − T), ε), in exact rationals."""
     clip = Fraction(inputs["clip"])
     rows = []
     columns = (rationals.fractions(inputs[name]) for name in ("values", "old_values", "targets"))
     for v, old, t in zip(*columns, strict=True):
-        kept = (old + max(-clip, min(clip, v - old)) - t) ** 2
-        rows.append(kept if conventions["value_loss.clip"] == "clipped_only" else max(kept, (v - t) ** 2))
+        free = _size(v - t, conventions)
+        kept = _size(old + max(-clip, min(clip, v - old)) - t, conventions)
+        forms = {"maximum": max(kept, free), "clipped_only": kept, "clamped_error": min(free, clip)}
+        rows.append(forms[conventions["value_loss.clip"]])
     return {"loss": rationals.ball(_factor(conventions) * rationals.mean(rows))}
 
 
@@ -209,10 +270,13 @@ def ppo_objective_by_hand(inputs: Inputs, conventions: Conventions) -> Outputs:
     errors, gradients = [], []
     for x, target in zip(inputs["observations"], exact(inputs["value_targets"]), strict=True):
         row = forward(values, x)
-        errors.append(row.outputs[0] - target)
-        gradients.append(backward(values, row, [-2 * c1 * errors[-1] / len(rows)], []))
+        error = row.outputs[0] - target
+        slope = _slope(error, conventions)
+        squared = conventions["value_loss.error"] == "squared"
+        errors.append(error * error if squared else slope * error - slope * slope / 2)
+        gradients.append(backward(values, row, [-c1 * slope * (2 if squared else 1) / len(rows)], []))
     return {
-        "objective": clipped - c1 * dot(errors, errors) / len(rows) + c2 * entropy,
+        "objective": clipped - c1 * total(errors) / len(rows) + c2 * entropy,
         "policy_gradient": structure(
             policy, moved(_clipped_gradient(policy, inputs, theta, rows), c2, entropy_gradient)
         ),
@@ -264,10 +328,13 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     "clipped_objective": (clipped_objective_as_printed,),
     "clipped_objective_gradient": (clipped_objective_gradient_by_differences,),
     "clipped_objective_parameter_gradient": (clipped_objective_parameter_gradient_by_hand,),
+    "asymmetric_clipped_objective": (asymmetric_clipped_objective_by_differences,),
+    "dual_clipped_objective": (dual_clipped_objective_by_differences,),
     "clip_fraction": (clip_fraction_by_logarithms,),
     "approximate_kl": (approximate_kl_of_quotients,),
     "kl_penalized_objective": (kl_penalized_objective_of_means,),
     "kl_penalty_update": (kl_penalty_update_in_rationals,),
+    "proportional_kl_penalty_update": (proportional_kl_penalty_update_in_rationals,),
     "value_loss": (value_loss_in_rationals,),
     "clipped_value_loss": (clipped_value_loss_in_rationals,),
     "entropy_bonus": (entropy_bonus_by_hand,),

@@ -10,13 +10,14 @@ largest difference that any set of actions shows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from itertools import combinations
 from typing import Any
 
 from flint import arb, arb_mat, arb_series, ctx, fmpq, fmpq_mat
 
 from verification.certify.balls import exact, total
-from verification.certify.routes.rationals import quotient
+from verification.certify.routes.rationals import ball, quotient, root
 
 Inputs = dict[str, Any]
 Conventions = dict[str, str]
@@ -243,6 +244,73 @@ def lower_bounds_in_rationals(inputs: Inputs, conventions: Conventions) -> Outpu
     }
 
 
+# ── Steps ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _root(falling: Callable[[arb], arb]) -> arb:
+    """Return the root of a falling function by regula falsi, each end's weight halved while it stays (Illinois)."""
+    low, high, reach = arb(0), arb(0), arb(1)
+    while falling(low) < 0:
+        low, reach = low - reach, 2 * reach
+    while falling(high) > 0:
+        high, reach = high + reach, 2 * reach
+    above, below = falling(low), falling(high)
+    while high - low > arb(2) ** (32 - ctx.prec) and above > 0 > below:
+        middle = ((low * below - high * above) / (below - above)).mid()
+        value = falling(middle).mid()
+        if value > 0:
+            low, above, below = middle, value, below / 2
+        elif value < 0:
+            high, below, above = middle, value, above / 2
+        else:
+            return middle
+    return ((low + high) / 2).mid()
+
+
+def _inside(p: list[Number], A: list[Number], kl: arb) -> tuple[list[arb], arb]:
+    """The row proportional to p/(ν − A) at that KL from p, and ν."""
+    best = max(A)
+
+    def row(u: arb) -> tuple[list[arb], arb]:
+        nu = best + u.exp()
+        weights = [x / (nu - a) for x, a in zip(p, A, strict=True)]
+        whole = total(weights)
+        return [weight / whole for weight in weights], nu
+
+    def excess(u: arb) -> arb:
+        pi, _ = row(u)
+        found = -total(arb(x) * ((y - x) / x).log1p() for x, y in zip(p, pi, strict=True) if x > 0)
+        return (found / kl).log().mid()
+
+    return row(_root(excess))
+
+
+def mm_step_by_radius(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """The radius where the last bit of it gains what it costs, by regula falsi in it and in ν."""
+    old, A = _rationals(inputs["old_probabilities"]), _rationals(inputs["advantages"])
+    rho, price = exact(inputs["visitation"]), exact(inputs["penalty"])
+
+    def gained(log_kl: arb) -> arb:
+        rows = [_inside(p, row, log_kl.exp()) for p, row in zip(old, A, strict=True)]
+        slopes = [
+            nu - total(x * a for x, a in zip(pi, row, strict=True)) for (pi, nu), row in zip(rows, A, strict=True)
+        ]
+        return total(weight * slope for weight, slope in zip(rho, slopes, strict=True))
+
+    kl = _root(lambda log_kl: (gained(log_kl) / price).log().mid()).exp()
+    return {"probabilities": [_inside(p, row, kl)[0] for p, row in zip(old, A, strict=True)], "max_kl": kl}
+
+
+def trust_region_dual_in_rationals(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """H⁻¹g in exact rationals; the value from the dual √(2δ gᵀH⁻¹g), the multiplier as its slope in δ, by integers."""
+    g = _rationals(inputs["gradient"])
+    x = _solved(_rationals(inputs["matrix"]), g, fmpq_mat)
+    form, delta = Fraction(str(sum(a * b for a, b in zip(g, x, strict=True)))), Fraction(inputs["max_kl"])
+    value = root(2 * delta * form)
+    beta = value / (2 * delta)
+    return {"step": [arb(entry) / ball(beta) for entry in x], "multiplier": ball(beta), "value": ball(value)}
+
+
 ROUTES: dict[str, tuple[Route, ...]] = {
     "policy_evaluation": (policy_evaluation_by_pairs,),
     "visitation": (visitation_of_pairs,),
@@ -254,4 +322,6 @@ ROUTES: dict[str, tuple[Route, ...]] = {
     "policy_kl": (policy_kl_by_curvature,),
     "penalty_coefficient": (penalty_coefficient_by_series,),
     "lower_bounds": (lower_bounds_in_rationals,),
+    "mm_step": (mm_step_by_radius,),
+    "trust_region_dual": (trust_region_dual_in_rationals,),
 }

@@ -263,17 +263,25 @@ def _all_candidates(inputs: Inputs, conventions: Conventions, step: Vector) -> O
     samples = zip(inputs["observations"], inputs["actions"], strict=True)
     old = [density(net, forward(net, x).outputs, a) for x, a in samples]
     average = total(exact(inputs["advantages"])) / len(old)
-    limit = arb(inputs["max_kl"])
+    limit, rule = arb(inputs["max_kl"]), conventions["line_search.accept"]
+    part = {"tenth_of_expected": arb(1) / 10, "half_of_expected_and_kl_strict": arb(1) / 2}.get(rule)
+    slope = arb(0) if part is None else dot(_gradient_at_old(inputs), step)
     accepted = []
     for j in range(inputs["max_backtracks"]):
         candidate = moved(theta, arb(inputs["backtrack"]) ** j, step)
         gains = _gains(inputs, candidate, old)
         gain = total(gains) / len(gains) - average
         kl = mean_divergence(policy, theta, candidate, inputs["observations"], conventions["kl.direction"])
-        if conventions["line_search.accept"] == "improves_and_1.5_kl":
-            accepted.append(_proven(gain >= 0, gain < 0) and _proven(kl <= limit * 3 / 2, kl > limit * 3 / 2))
-        else:  # for a KL that is not δ exactly, ≤ and < are one question
-            accepted.append(_proven(gain > 0, gain <= 0) and _proven(kl < limit, kl > limit))
+        if rule in ("improves_and_1.5_kl", "no_worse_and_kl"):
+            improves = _proven(gain >= 0, gain < 0)
+        else:
+            improves = rule == "kl_strict" or _proven(gain > 0, gain <= 0)
+        if improves and part is not None:
+            quotient = gain / (slope * arb(inputs["backtrack"]) ** j)
+            improves = _proven(quotient > part, quotient <= part)
+        most = limit * 3 / 2 if rule == "improves_and_1.5_kl" else limit
+        # For a KL that is not δ exactly, ≤ and < are one question.
+        accepted.append(improves and (rule == "tenth_of_expected" or _proven(kl < most, kl > most)))
     number = accepted.index(True) if True in accepted else -1
     found = theta if number < 0 else moved(theta, arb(inputs["backtrack"]) ** number, step)
     return {"parameters": structure(policy, found), "accepted": number}

@@ -61,7 +61,13 @@ def gae(inputs: Inputs, conventions: Conventions) -> Outputs:
         delta = rewards[t] + gamma * inputs["next_values"][t] * alive[t] - values[t]
         following = delta + gamma * inputs["gae_lambda"] * going_on[t] * following
         advantages[t] = following
-    return {"advantages": advantages, "value_targets": advantages + values}
+    return {"advantages": advantages, "value_targets": _targets(advantages + values, inputs, conventions)}
+
+
+def _targets(lambda_returns: Any, inputs: Inputs, conventions: Conventions) -> Any:
+    if conventions["gae.value_target"] == "lambda_return":
+        return lambda_returns
+    return discounted_returns(inputs, conventions)["returns"]
 
 
 def gae_by_returns(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -77,7 +83,7 @@ def gae_by_returns(inputs: Inputs, conventions: Conventions) -> Outputs:
         mixed = np.where(ends, inputs["next_values"][t], mixed)
         following = rewards[t] + gamma * np.where(inputs["terminated"][t], 0.0, mixed)
         targets[t] = following
-    return {"advantages": targets - values, "value_targets": targets}
+    return {"advantages": targets - values, "value_targets": _targets(targets, inputs, conventions)}
 
 
 def _episodes(inputs: Inputs) -> Inputs:
@@ -97,9 +103,16 @@ def gae_rollout_by_returns(inputs: Inputs, conventions: Conventions) -> Outputs:
 
 
 def normalize_advantages(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """(A − A.mean())/(A.std() + ε)"""
-    a = inputs["advantages"]
-    scale = a.std(ddof=int(conventions["advantage.ddof"])) + float(conventions["advantage.epsilon"])
+    """(A − A.mean())/(A.std() + ε), or over √(A.var() + ε), or max(A.std(), ε)"""
+    a, ddof = inputs["advantages"], int(conventions["advantage.ddof"])
+    number, _, form = conventions["advantage.epsilon"].partition("_")
+    epsilon = float(number)
+    if form == "in_root":
+        scale = np.sqrt(a.var(ddof=ddof) + epsilon)
+    elif form == "at_least":
+        scale = np.maximum(a.std(ddof=ddof), epsilon)
+    else:
+        scale = a.std(ddof=ddof) + epsilon
     return {"normalized": (a - a.mean()) / scale}
 
 

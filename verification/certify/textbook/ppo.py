@@ -77,6 +77,41 @@ def clipped_objective_gradient_of_probabilities(inputs: Inputs, conventions: Con
     return {"gradient": A / len(A) * r * (1.0 - _active(r, A, inputs["clip"]))}
 
 
+def _asymmetric(r: Array, inputs: Inputs) -> Outputs:
+    A, low, high = inputs["advantages"], 1 - inputs["clip_low"], 1 + inputs["clip_high"]
+    active = ((A > 0) & (r > high)) | ((A < 0) & (r < low))
+    rows = np.minimum(r * A, np.maximum(np.minimum(r, high), low) * A)
+    return {"objective": np.mean(rows), "gradient": r * A * (1.0 - active) / len(A)}
+
+
+def asymmetric_clipped_objective(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """mean of min(rA, clip(r)A), and rA/B where the clipped term is not the smaller"""
+    return _asymmetric(_ratio(inputs), inputs)
+
+
+def asymmetric_clipped_objective_of_probabilities(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """the same, r a quotient of probabilities"""
+    return _asymmetric(_ratio_of_probabilities(inputs), inputs)
+
+
+def _dual(r: Array, inputs: Inputs) -> Outputs:
+    A, clip, floor = inputs["advantages"], inputs["clip"], inputs["floor"]
+    clipped = np.minimum(r * A, _clipped(r, clip) * A)
+    rows = np.where(A < 0, np.maximum(clipped, floor * A), clipped)
+    constant = _active(r, A, clip) | ((A < 0) & (r > floor))
+    return {"objective": np.mean(rows), "gradient": r * A * (1.0 - constant) / len(A)}
+
+
+def dual_clipped_objective(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """max(min(rA, clip(r)A), cA) where A < 0, and rA/B where none of the bounds is reached"""
+    return _dual(_ratio(inputs), inputs)
+
+
+def dual_clipped_objective_of_probabilities(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """the same, r a quotient of probabilities"""
+    return _dual(_ratio_of_probabilities(inputs), inputs)
+
+
 def clipped_objective_parameter_gradient(inputs: Inputs, conventions: Conventions) -> Outputs:
     """backpropagation of the rows that are not clipped"""
     return {"gradient": _clipped_gradient(inputs["policy"], inputs, inputs["clip"])}
@@ -145,28 +180,53 @@ def kl_penalized_objective_of_means(inputs: Inputs, conventions: Conventions) ->
 def kl_penalty_update(inputs: Inputs, conventions: Conventions) -> Outputs:
     """comparison with the target"""
     beta, d, target = inputs["kl_penalty"], inputs["kl"], inputs["target"]
-    if conventions["kl_penalty.schedule"] == "paper":
-        factor = 0.5 if d < target / 1.5 else 2.0 if d > target * 1.5 else 1.0
-    else:
-        factor = 1.5 if d > 2.0 * target else 0.5 if d < 0.5 * target else 1.0
-    return {"kl_penalty": beta * factor}
+    schedule = conventions["kl_penalty.schedule"]
+    if schedule == "paper":
+        return {"kl_penalty": beta * (0.5 if d < target / 1.5 else 2.0 if d > target * 1.5 else 1.0)}
+    if schedule == "rllib":
+        return {"kl_penalty": beta * (1.5 if d > 2.0 * target else 0.5 if d < 0.5 * target else 1.0)}
+    if schedule == "tf_agents":
+        least = 1e-15 * (1.0 + 0.0 * beta)
+        factor = 1.5 if d > 1.3 * target else 1.0 / 1.5 if d < 0.7 * target else 1.0
+        return {"kl_penalty": np.maximum(beta * factor, least)}
+    if d > 2.0 * target:
+        return {"kl_penalty": np.minimum(1.5 * beta, 35.0 + 0.0 * beta)}
+    return {"kl_penalty": np.maximum(beta / 1.5, 1.0 / (35.0 + 0.0 * beta)) if d < 0.5 * target else beta}
+
+
+def proportional_kl_penalty_update(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """β (1 + clip(d/t − 1) n/h)"""
+    error = np.maximum(np.minimum(inputs["kl"] / inputs["target"] - 1, 0.2), -0.2)
+    return {"kl_penalty": inputs["kl_penalty"] * (1 + error * inputs["samples"] / inputs["horizon"])}
 
 
 def _factor(conventions: Conventions) -> float:
     return {"1": 1.0, "1/2": 0.5}[conventions["value_loss.factor"]]
 
 
+def _error(e: Array, conventions: Conventions) -> tuple[Array, Array]:
+    """The squared or the smooth error, and its slope."""
+    if conventions["value_loss.error"] == "squared":
+        return e**2, 2.0 * e
+    return np.where(np.abs(e) < 1, 0.5 * e**2, np.abs(e) - 0.5), np.maximum(np.minimum(e, 1.0), -1.0)
+
+
 def value_loss(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """mean of the squares"""
-    return {"loss": _factor(conventions) * np.mean((inputs["values"] - inputs["targets"]) ** 2)}
+    """mean of the errors"""
+    rows, _ = _error(inputs["values"] - inputs["targets"], conventions)
+    return {"loss": _factor(conventions) * np.mean(rows)}
 
 
 def clipped_value_loss(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """mean of the larger square"""
+    """mean of the larger error"""
     v, old, targets, clip = inputs["values"], inputs["old_values"], inputs["targets"], inputs["clip"]
     kept = old + np.maximum(np.minimum(v - old, clip), -clip)
-    error, error_kept = (v - targets) ** 2, (kept - targets) ** 2
-    rows = np.maximum(error, error_kept) if conventions["value_loss.clip"] == "maximum" else error_kept
+    (error, _), (error_kept, _) = _error(v - targets, conventions), _error(kept - targets, conventions)
+    rows = {
+        "maximum": lambda: np.maximum(error, error_kept),
+        "clipped_only": lambda: error_kept,
+        "clamped_error": lambda: np.minimum(error, clip),
+    }[conventions["value_loss.clip"]]()
     return {"loss": _factor(conventions) * np.mean(rows)}
 
 
@@ -225,11 +285,11 @@ def ppo_objective(inputs: Inputs, conventions: Conventions) -> Outputs:
     r, A = np.exp(new - inputs["old_log_prob"]), inputs["advantages"]
     clipped = np.mean(np.minimum(r * A, _clipped(r, inputs["clip"]) * A))
     values, h, z = forward(network, x)
-    error = values[:, 0] - inputs["value_targets"]
+    error, slope = _error(values[:, 0] - inputs["value_targets"], conventions)
     policy_gradient = _added(_clipped_gradient(policy, inputs, inputs["clip"]), _entropy_gradient(policy, x), c2)
-    bar = (-2.0 * c1 * error / len(error))[:, None]
+    bar = (-c1 * slope / len(error))[:, None]
     return {
-        "objective": clipped - c1 * np.mean(error**2) + c2 * _entropy(policy, outputs)[0],
+        "objective": clipped - c1 * np.mean(error) + c2 * _entropy(policy, outputs)[0],
         "policy_gradient": policy_gradient,
         "value_gradient": {"layers": backward(network, h, z, bar)},
     }
@@ -298,10 +358,16 @@ TEXTBOOK: dict[str, tuple[Callable[[Inputs, Conventions], Outputs], ...]] = {
         clipped_objective_parameter_gradient,
         clipped_objective_parameter_gradient_by_scores,
     ),
+    "asymmetric_clipped_objective": (
+        asymmetric_clipped_objective,
+        asymmetric_clipped_objective_of_probabilities,
+    ),
+    "dual_clipped_objective": (dual_clipped_objective, dual_clipped_objective_of_probabilities),
     "clip_fraction": (clip_fraction,),
     "approximate_kl": (approximate_kl, approximate_kl_of_ratios),
     "kl_penalized_objective": (kl_penalized_objective, kl_penalized_objective_of_means),
     "kl_penalty_update": (kl_penalty_update,),
+    "proportional_kl_penalty_update": (proportional_kl_penalty_update,),
     "value_loss": (value_loss,),
     "clipped_value_loss": (clipped_value_loss,),
     "entropy_bonus": (entropy_bonus, entropy_bonus_by_jacobian),

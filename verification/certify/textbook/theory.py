@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from verification.certify.textbook.trpo import eliminate, rotated_solve
+from verification.certify.textbook.trpo import cholesky_solve, eliminate, rotated_solve
 
 Array = Any
 Inputs = dict[str, Any]
@@ -321,6 +321,71 @@ def lower_bounds(inputs: Inputs, conventions: Conventions, solver: Solver) -> Ou
     }
 
 
+# ── Steps ────────────────────────────────────────────────
+
+
+def _kl_of_row(p: Array, away: Array, whole: Array, pi: Array) -> Array:
+    """Σ p log(p/π)"""
+    return np.sum(np.where(p > 0, p * np.log(np.where(p > 0, p, 1.0) / np.where(p > 0, pi, 1.0)), 0.0), axis=1)
+
+
+def _kl_of_gaps(p: Array, away: Array, whole: Array, pi: Array) -> Array:
+    """Σ p log(ν − A) + log Σ p/(ν − A)"""
+    return np.sum(p * np.log(away), axis=1) + np.log(whole)
+
+
+def _mm_step(kl_of: Callable[..., Array]) -> Operation:
+    """Newton's method for log κ, and inside it for log(ν − max A) of every state."""
+
+    def run(inputs: Inputs, conventions: Conventions) -> Outputs:
+        p, A, rho, C = (inputs[name] for name in ("old_probabilities", "advantages", "visitation", "penalty"))
+        below = np.max(A, axis=1)[:, None] - A
+        variance = np.sum(p * below**2, axis=1) - np.sum(p * below, axis=1) ** 2
+        log_kl = 2 * (np.log(np.sum(rho * np.sqrt(0.5 * variance))) - np.log(C))
+        for _ in range(12):
+            t = 0.5 * (np.log(variance) - log_kl)
+            for _ in range(14):
+                g = np.exp(t)
+                away = below + g[:, None]
+                whole, squares = np.sum(p / away, axis=1), np.sum(p / away**2, axis=1)
+                pi = p / away / whole[:, None]
+                kl = kl_of(p, away, whole, pi)
+                slope = g * (whole - squares / whole)
+                t = t - (np.log(kl) - log_kl) * kl / slope
+            multiplier = 1 / whole
+            gained = np.sum(rho * multiplier)
+            growth = np.sum(rho * multiplier**2 * g * squares * kl / slope) / gained
+            log_kl = log_kl - (np.log(gained) - np.log(C)) / growth
+        return {"probabilities": pi, "max_kl": np.exp(log_kl)}
+
+    run.__doc__ = f"Newton's method for log κ and log(ν − max A); {kl_of.__doc__}"
+    return run
+
+
+def trust_region_dual(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """elimination, β = √(gᵀx/2δ)"""
+    g = inputs["gradient"]
+    x = eliminate(inputs["matrix"], g)
+    beta = np.sqrt(np.sum(g * x) / (2 * inputs["max_kl"]))
+    return {"step": x / beta, "multiplier": beta, "value": np.sum(g * (x / beta))}
+
+
+def trust_region_dual_by_length(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """Cholesky, √(2δ/xᵀHx) x, the multiplier as the quotient of the value and 2δ"""
+    g, H = inputs["gradient"], inputs["matrix"]
+    x = cholesky_solve(H, g)
+    step = np.sqrt(2 * inputs["max_kl"] / np.sum(x * (H @ x))) * x
+    return {"step": step, "multiplier": np.sum(g * step) / (2 * inputs["max_kl"]), "value": np.sum(g * step)}
+
+
+def trust_region_dual_rotated(inputs: Inputs, conventions: Conventions) -> Outputs:
+    """solved in another basis, the value √(2δ gᵀx)"""
+    g, delta = inputs["gradient"], inputs["max_kl"]
+    x = rotated_solve(inputs["matrix"], g)
+    value = np.sqrt(2 * delta * np.sum(g * x))
+    return {"step": x * (2 * delta / value), "multiplier": value / (2 * delta), "value": value}
+
+
 TEXTBOOK: dict[str, tuple[Operation, ...]] = {
     "policy_evaluation": (*_by_every_solver(policy_evaluation), policy_evaluation_by_differences),
     "visitation": (*_by_every_solver(visitation), visitation_by_its_sum),
@@ -340,4 +405,6 @@ TEXTBOOK: dict[str, tuple[Operation, ...]] = {
     "policy_kl": (_divergences(_kl), _divergences(_kl_of_quotients), _divergences(_kl_of_changes)),
     "penalty_coefficient": (penalty_coefficient,),
     "lower_bounds": _by_every_solver(lower_bounds),
+    "mm_step": (_mm_step(_kl_of_row), _mm_step(_kl_of_gaps)),
+    "trust_region_dual": (trust_region_dual, trust_region_dual_by_length, trust_region_dual_rotated),
 }

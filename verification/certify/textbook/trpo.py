@@ -851,18 +851,27 @@ def _search(inputs: Inputs, conventions: Conventions, step: Array) -> Outputs:
     policy, theta = inputs["policy"], flatten(inputs["policy"])
     old, advantages, max_kl = _log_probs(inputs, policy), inputs["advantages"], inputs["max_kl"]
     rule = conventions["line_search.accept"]
-    before = np.mean(advantages)
+    before, slope = np.mean(advantages), np.sum(_gradient_at_old(inputs) * step)
     for j in range(inputs["max_backtracks"]):
         candidate = theta + inputs["backtrack"] ** j * step
         moved = with_parameters(policy, candidate)
         gain = np.mean(np.exp(_log_probs(inputs, moved) - old) * advantages) - before
         divergence = _mean_kl({**inputs, "old_policy": policy, "new_policy": moved}, conventions, kl_rows)
+        expected = inputs["backtrack"] ** j * slope
         if rule == "improves_and_kl":
             accepted = gain > 0 and divergence <= max_kl
         elif rule == "improves_and_kl_strict":
             accepted = gain > 0 and divergence < max_kl
-        else:
+        elif rule == "improves_and_1.5_kl":
             accepted = gain >= 0 and divergence <= 1.5 * max_kl
+        elif rule == "no_worse_and_kl":
+            accepted = gain >= 0 and divergence <= max_kl
+        elif rule == "kl_strict":
+            accepted = divergence < max_kl
+        elif rule == "tenth_of_expected":
+            accepted = gain > 0 and gain > 0.1 * expected
+        else:
+            accepted = gain > 0 and gain > 0.5 * expected and divergence < max_kl
         if accepted:
             return {"parameters": unflatten(policy, candidate), "accepted": j}
     return {"parameters": unflatten(policy, theta + 0.0 * step), "accepted": -1}
