@@ -161,7 +161,9 @@ def test_chapters_do_no_input_or_output():
 
 
 def test_only_the_network_unpacks_theta():
-    """Layer widths and slices of θ are known to the chapter `network` alone; others say how long θ is."""
+    """Layer widths and slices of θ are known to `network` alone, and to `interop`, whose subject they are."""
     for chapter in CHAPTERS[CHAPTERS.index("policy") :]:
+        if chapter == "interop":
+            continue
         for file in files_of(chapter):
             assert "unflatten" not in file.read_text(), file.name

@@ -230,11 +230,12 @@ def test_a_false_minorizer_is_found_out(minorizer, maximizer, message):
 
 def test_a_step_that_breaks_the_promise_stops_the_loop(monkeypatch):
     mdp, policy = drawn(4, 4, 3, 0.9, 1.0, sparse=False)
-    monkeypatch.setattr(training, "mirror_descent_step", lambda p, A, price: updates.mirror_descent_step(p, -A, price))
+    loops = training.exact
+    monkeypatch.setattr(loops, "mirror_descent_step", lambda p, A, price: updates.mirror_descent_step(p, -A, price))
     with pytest.raises(NotMonotone, match="mdpo: at iteration 1 η rises by -"):
         list(training.mdpo(mdp, policy, iterations=3, temperature=1.0))
     monkeypatch.setattr(
-        training, "mm_step", lambda p, A, rho, C: (updates.kl_ball_step(p, A, 1.0)[0], updates.mm_step(p, A, rho, C)[1])
+        loops, "mm_step", lambda p, A, rho, C: (updates.kl_ball_step(p, A, 1.0)[0], updates.mm_step(p, A, rho, C)[1])
     )
     with pytest.raises(NotMonotone, match="mm: at iteration 1 .* M by -"):
         list(training.mm(mdp, policy, iterations=3))

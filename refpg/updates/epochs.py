@@ -97,7 +97,7 @@ def ppo_epochs(
         The samples, with ``old_log_prob``, of equal weights.
     minibatches : K lists of integer arrays
         As from `minibatch_order`.
-    learning_rate, epsilon
+    learning_rate : float
         As in `adam_step`.
     value_network, value_theta : Network, array
         A network with one output, and its parameters.
@@ -107,6 +107,8 @@ def ppo_epochs(
         ε in (0, 1), or β ≥ 0: one of them.
     value_coefficient, entropy_coefficient : float
         c₁ ≥ 0 and c₂ ≥ 0; L^VF is the mean squared error.
+    epsilon : float
+        As in `adam_step`.
     adam : Adam, optional
         The state to continue from, over θ followed by the value network's parameters.
     normalize : bool

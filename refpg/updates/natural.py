@@ -187,12 +187,12 @@ def natural_gradient(
 
 
 @finite_results
-def step_length(direction: Any, product: Any, max_kl: float) -> float:
+def step_length(direction: Any, product: Any, max_kl: float, *, epsilon: float = 0.0) -> float:
     """Return the factor that brings a direction to the edge of the quadratic trust region.
 
     ::
 
-        β = √(2δ / xᵀ(F + λI)x)          so that ½ (βx)ᵀ(F + λI)(βx) = δ
+        β = √(2δ / (xᵀ(F + λI)x + ε))          ε = 0: ½ (βx)ᵀ(F + λI)(βx) = δ
 
     Parameters
     ----------
@@ -202,6 +202,8 @@ def step_length(direction: Any, product: Any, max_kl: float) -> float:
         (F + λI) x, or F x under the undamped convention.
     max_kl : float
         δ > 0, nats.
+    epsilon : float
+        ε ≥ 0, nats.
 
     Returns
     -------
@@ -211,12 +213,15 @@ def step_length(direction: Any, product: Any, max_kl: float) -> float:
     Raises
     ------
     ValueError
-        If xᵀ·product is not positive, δ ≤ 0 or a shape disagrees.
+        If xᵀ·product is not positive, δ ≤ 0, ε < 0 or a shape disagrees.
 
     Notes
     -----
     Convention: damping in ``product`` makes the undamped quadratic KL of the step smaller than δ; all common
     implementations do so.
+
+    Convention: ε is 0 here and 1e-8 in spinningup, garage, pfrl and omnisafe, where it shortens the steps of small
+    gradients: by half a percent where xᵀ(F + λI)x is 1e-6.
 
     References
     ----------
@@ -229,10 +234,11 @@ def step_length(direction: Any, product: Any, max_kl: float) -> float:
     """
     x, Hx = bind_shapes("step_length", {}, direction=(direction, "P"), product=(product, "P"))
     max_kl = scalar("step_length", "max_kl", max_kl, above=0)
+    epsilon = scalar("step_length", "epsilon", epsilon, least=0)
     curvature = float(x @ Hx)
     if curvature <= 0:
         raise ValueError(f"step_length: directionᵀ·product is {curvature!r}, expected a positive curvature")
-    return float(np.sqrt(2 * max_kl / curvature))
+    return float(np.sqrt(2 * max_kl / (curvature + epsilon)))
 
 
 @finite_results
@@ -279,6 +285,7 @@ def natural_gradient_step(
     damping: float,
     max_kl: float,
     step_damping: bool = True,
+    step_epsilon: float = 0.0,
     method: str = "rows",
     iterations: int | None = None,
     weights: Any = None,
@@ -308,6 +315,8 @@ def natural_gradient_step(
         δ > 0, nats.
     step_damping : bool
         Whether the step length is measured with F + λI (all common implementations) or with F.
+    step_epsilon : float
+        ε of the step length, as in `step_length`.
     method : str
         As in `natural_gradient`.
     iterations : int, optional
@@ -342,7 +351,7 @@ def natural_gradient_step(
         ending = Ending.NON_POSITIVE_CURVATURE if g.any() else Ending.ZERO_GRADIENT
         return theta.copy(), NaturalGradientStep(np.zeros_like(theta), direction, 0.0, 0.0, 0.0, 0.0, 0.0, ending)
 
-    beta = step_length(direction, Hx, max_kl)
+    beta = step_length(direction, Hx, max_kl, epsilon=step_epsilon)
     s = beta * direction
     return theta + s, NaturalGradientStep(
         step=s,

@@ -219,11 +219,14 @@ def trpo_step(
     max_kl: float,
     damping: float,
     iterations: int = 10,
+    threshold: float = 0.0,
+    minimum: int = 0,
     backtrack: float = 0.5,
     max_backtracks: int = 10,
     accept: str = "improves_and_kl",
     direction: str = "old_new",
     step_damping: bool = True,
+    step_epsilon: float = 0.0,
     executor: Executor | None = None,
 ) -> tuple[Array, TRPOStep]:
     """Make one update of trust-region policy optimisation.
@@ -249,9 +252,11 @@ def trpo_step(
         λ ≥ 0.
     iterations : int
         Of conjugate gradients; k = 10 in the paper.
+    threshold, minimum
+        When conjugate gradients stop before that, as in `refpg.solvers.conjugate_gradient`.
     backtrack, max_backtracks, accept, direction
         As in `trust_region_line_search`.
-    step_damping : bool
+    step_damping, step_epsilon
         As in `natural_gradient_step`.
     executor : concurrent.futures.Executor, optional
         Who computes the sums over rows; the result has the same bits for any.
@@ -271,7 +276,7 @@ def trpo_step(
     Notes
     -----
     Convention: KL old ‖ new, summed over action dimensions; the true mean over all rows for F; x₀ = 0 and no early
-    stop of conjugate gradients, other than at an exactly zero residual; damping also in the step length.
+    stop of conjugate gradients, other than at a residual of rounding size; damping also in the step length, and no ε.
 
     References
     ----------
@@ -285,14 +290,16 @@ def trpo_step(
     H = fisher_operator(
         policy, theta, batch.observations, damping=damping, weights=batch.weights, executor=executor
     )
-    cg = conjugate_gradient(H.matvec, g, iterations=count(name, "iterations", iterations))
+    cg = conjugate_gradient(
+        H.matvec, g, iterations=count(name, "iterations", iterations), threshold=threshold, minimum=minimum
+    )
     measure = H if step_damping else fisher_operator(policy, theta, batch.observations, weights=batch.weights)
     Hx = measure.matvec(cg.x)
-    if not g.any() or cg.x @ Hx <= 0:
-        ending = Ending.NON_POSITIVE_CURVATURE if g.any() else Ending.ZERO_GRADIENT
+    if cg.x @ Hx <= 0:
+        ending = Ending.NON_POSITIVE_CURVATURE if cg.x.any() else Ending.ZERO_GRADIENT
         return theta.copy(), TRPOStep(-1, ending, np.zeros_like(theta), 0.0, g, 0.0, cg, ())
 
-    beta = step_length(cg.x, Hx, max_kl)
+    beta = step_length(cg.x, Hx, max_kl, epsilon=step_epsilon)
     s = beta * cg.x
     new, search = trust_region_line_search(
         policy,

@@ -1,19 +1,8 @@
-"""The loops: from policy to policy, one record per iteration.
+"""The loops with exact expectations: from policy to policy on a finite MDP, one record per iteration.
 
-::
-
-    minorize_maximize           x_{i+1} = argmax M_i,   M_i ≤ η,   M_i(x_i) = η(x_i)          η never falls
-    mm, parametric_mm           M = L − C max_s KL                                            [TRPO Alg. 1], [Hui]
-    conservative_policy_iteration    π ← (1 − α)π + α greedy                                  [KL02 Thm 4.1]
-    mdpo                        π ∝ π exp(A/λ)                                                [MDPO]
-    natural_policy_gradient     θ ← θ + √(2δ/gᵀF⁻¹g) F⁻¹g                                     [K01]
-    trpo                        conjugate gradients, line search on L and the mean KL         [TRPO App. C]
-    ppo                         K epochs on the clipped objective, then π_old ← π             [PPO Alg. 1]
-
-Everything here is exact: the environment is a finite MDP, g, L, KL and F are expectations over its states and actions,
-and nothing is drawn.  These are the learning curves that an algorithm would have with infinitely many samples; what a
-sampled run loses against them is its estimation error.  (Names that begin with ``sampled_`` are for samples, as
-everywhere in this package.)
+g, L, KL and F are expectations over the states and actions of the MDP, and nothing is drawn.  These are the learning
+curves that an algorithm would have with infinitely many samples; what a sampled run loses against them is its
+estimation error.
 
 A loop is a generator and makes one update per iteration.  Every record compares the new policy with the one before it:
 η, L, the article's M with its C, and the KL.  Of `mm`, `parametric_mm`, `mdpo` and `conservative_policy_iteration` the
