@@ -1,13 +1,17 @@
 """The README is run: its implementation is judged, and the transcript is what the judge prints."""
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
 from refpg.__main__ import main
+from refpg.conformance import laws
+from refpg.conformance.adapters import bundled
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def shape_of(text):
@@ -31,8 +35,27 @@ def test_there_are_exactly_two_set_up_commands():
     assert commands[1].endswith("pytest")
 
 
-@pytest.mark.parametrize("target", ["stable-baselines3", "sb3-contrib"])
-def test_the_bundled_adapters_named_exist(target):
-    from refpg.conformance.adapters import bundled
+def test_the_bundled_adapters_are_named():
+    for target in bundled():
+        assert re.search(rf"`(refpg check )?{re.escape(target)}`", README), target
 
-    assert target in bundled()
+
+def rows_of_the_article():
+    table = README.split("| the article's step |")[1].split("\n\n")[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("row", rows_of_the_article(), ids=lambda row: row[0])
+def test_every_step_of_the_article_has_its_function_law_and_figure(row):
+    _, equation, functions, law, figure = row
+    assert equation
+    for name in re.findall(r"`([\w.]+)`", functions):
+        chapter, function = name.split(".")
+        assert callable(getattr(importlib.import_module(f"refpg.{chapter}"), function))
+    if link := re.fullmatch(r"\[`(\w+)`\]\(tests/(\w+)\.py\)", law):
+        assert link[1] == link[2]
+        assert (ROOT / "tests" / f"{link[1]}.py").exists()
+    else:
+        assert law.strip("`") in laws.LAWS
+    assert re.fullmatch(r"\[([\w-]+)\]\(verification/figures/\1\.svg\)", figure)
+    assert (ROOT / figure.split("(")[1].rstrip(")")).exists()

@@ -177,6 +177,9 @@ def test_a_convention_goes_before_a_bug(tmp_path: Path) -> None:
     assert diagnosis.kind == "convention"
     assert diagnosis.conventions == ({"kl.direction": "new_old"},)
     assert "one of" not in text(diagnosis)
+    assert diagnosis.bugs == ("ratio-inverted",)
+    assert diagnosis.lines[1][0] == "unless"
+    assert diagnosis.lines[1][1].startswith("it is not meant; then `ratio-inverted`: ")
 
 
 def test_a_convention_that_another_op_denies_is_not_to_be_declared(tmp_path: Path) -> None:

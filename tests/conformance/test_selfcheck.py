@@ -149,6 +149,12 @@ def test_two_bugs_with_the_same_answers_are_both_named(vectors: Vectors) -> None
     assert bugs.judged(mutant("akl-sign", "approximate_kl"), "float64", vectors).naming == "first"
 
 
+def test_a_mistake_that_another_library_makes_on_purpose_is_named_beside_the_convention() -> None:
+    """Without a KL check the accepted candidate is that of a rule which looks at the improvement alone."""
+    finding = bugs.judged(mutant("ls-no-kl-check", "trpo_step"), "float64", load(ops=["trpo_step"]))
+    assert finding.naming == "one of"
+
+
 def test_a_mistake_is_not_seen_where_it_is_not_listed(vectors: Vectors) -> None:
     """Wrong everywhere, while the bug it is taken for does not show on every case."""
     everywhere = Mutant("gae-lambda-one", "gae", mutant("gae-discarded", "gae").function)

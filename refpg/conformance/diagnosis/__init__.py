@@ -111,14 +111,14 @@ class _Inquiry:
         return self.last(outcome) if outcome.verdict is Verdict.WRONG else texts.nothing()
 
     def _single(self, outcome: Outcome, found: Sequence[Cause], against: dict[Cause, list[str]]) -> Diagnosis:
-        """Prefer conventions to bugs, and fewer changed axes to more."""
+        """Prefer conventions to bugs, and fewer changed axes to more; a bug that looks the same is said beside."""
         conventions = [cause for cause in found if isinstance(cause, Convention)]
         fewest = min((len(cause.changes) for cause in conventions), default=0)
         simplest = [cause for cause in conventions if len(cause.changes) == fewest]
         bugs = list(dict.fromkeys(cause for cause in found if isinstance(cause, Bug)))
         objections = [case for cause in simplest or bugs for case in against.get(cause, [])]
         if simplest:
-            return texts.of_conventions(outcome, simplest, objections, not objections)
+            return texts.of_conventions(outcome, simplest, objections, [] if objections else bugs, self.run.vectors)
         seen = self.run.seen(bugs, outcome)
         return texts.of_bugs(outcome, bugs, objections, not objections, seen, self.run.vectors)
 

@@ -36,17 +36,24 @@ class Diagnosis:
     name: str = ""
 
 
-def of_conventions(outcome: Outcome, chosen: Sequence[Convention], against: Sequence[str], complete: bool) -> Diagnosis:
-    """Say that the answer is right under other conventions; ``against`` names the cases that disagree."""
+def of_conventions(
+    outcome: Outcome, chosen: Sequence[Convention], against: Sequence[str], beside: Sequence[Bug], vectors: Vectors
+) -> Diagnosis:
+    """Say that the answer is right under other conventions.
+
+    ``against`` names the cases that disagree; ``beside`` are known bugs that would look the same.
+    """
     names = [_axes(cause.changes) for cause in chosen]
     which = names[0] if len(names) == 1 else f"one of: {'; '.join(names)}"
-    if complete:
-        text = f"not a bug: {_values(outcome)} the certified answer under another convention; declare {which}"
-        lines: Lines = (("DIAGNOSIS", text),)
-    else:
+    bugs = tuple(dict.fromkeys(cause.name for cause in beside))
+    if against:
         text = f"{_values(outcome)} the certified answer under {which}"
-        lines = (("DIAGNOSIS", text), _objection(against))
-    return Diagnosis("convention", complete, (), tuple(dict(cause.changes) for cause in chosen), lines)
+        lines: Lines = (("DIAGNOSIS", text), _objection(against))
+    else:
+        text = f"not a bug: {_values(outcome)} the certified answer under another convention; declare {which}"
+        otherwise = (("unless", f"it is not meant; then `{name}`: {vectors.bugs[name].title}") for name in bugs)
+        lines = (("DIAGNOSIS", text), *otherwise)
+    return Diagnosis("convention", not against, bugs, tuple(dict(cause.changes) for cause in chosen), lines)
 
 
 def of_bugs(

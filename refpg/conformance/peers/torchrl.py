@@ -39,6 +39,7 @@ conventions = {
     "approximate_kl.estimator": "k1",
     "clip_fraction.rule": "outside",
     "value_loss.factor": "1",
+    "value_loss.error": "smooth_l1",
     "value_loss.clip": "maximum",
 }
 
@@ -49,7 +50,7 @@ notes = [
     "clipped_objective, clip_fraction (out key clip_fraction) and approximate_kl (kl_approx) are ClipPPOLoss's",
     "surrogate and ratio are PPOLoss's, which does not clip; the ratio is read from its gradient at advantages 1",
     "normalize_advantages is read from the gradient of ClipPPOLoss(normalize_advantage=True) at ratio 1",
-    "value losses are loss_critic with loss_critic_type l2; explained_variance is what the loss reports",
+    "value losses are loss_critic with its default, smooth_l1; explained_variance is what the loss reports",
     "gae is generalized_advantage_estimate, gae_rollout vec_generalized_advantage_estimate",
     "td_errors is td0_advantage_estimate, discounted_returns td1_return_estimate",
 ]
@@ -220,7 +221,7 @@ def _loss_of_rows(
         network = TensorDictModule(torch.nn.Identity(), in_keys=["new_log_prob"], out_keys=["log_prob"])
         actor = ProbabilisticActor(network, in_keys=["log_prob"], distribution_class=_Given)
         critic = ValueOperator(torch.nn.Identity(), in_keys=["values"])
-        loss = kind(actor, critic, **({"entropy_bonus": False, "loss_critic_type": "l2"} | settings))
+        loss = kind(actor, critic, **({"entropy_bonus": False} | settings))
         new = column(new_log_prob).requires_grad_()
         out = loss(
             TensorDict(
@@ -348,7 +349,7 @@ def _loss_of_policy(
         if actions is None:
             actions = np.zeros(len(x), np.int64) if pi.discrete else np.zeros((len(x), len(pi.log_std)))
         # Parameters stay those of the modules given, so that their gradients are found there.
-        settings = {"entropy_bonus": False, "loss_critic_type": "l2", "functional": False} | settings
+        settings = {"entropy_bonus": False, "functional": False} | settings
         loss = kind(actor, ValueOperator(critic, in_keys=["observation"]), **settings)
         rows = {
             "observation": x,

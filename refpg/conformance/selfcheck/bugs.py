@@ -103,6 +103,6 @@ def _shows(mutant: Mutant, case: Case, dtype: str) -> bool:
 
 
 def _naming(mutant: Mutant, diagnosis: Diagnosis) -> int:
-    if diagnosis.bugs[:1] == (mutant.bug,):
+    if diagnosis.kind != "convention" and diagnosis.bugs[:1] == (mutant.bug,):
         return 0
     return 1 if mutant.bug in diagnosis.bugs else 2

@@ -14,7 +14,7 @@ from refpg.notation import Array
 
 
 class Output(NamedTuple):
-    """One array of the answer: its ``path``, the certified ``value``, the ``tolerance`` of its entries unless ``exact``."""
+    """One array of the answer: ``path``, certified ``value``, ``tolerance`` of its entries, none where it is ``exact``."""
 
     path: str
     value: Array
