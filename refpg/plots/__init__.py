@@ -11,7 +11,12 @@ picture shows is not a sketch of the theory but the theory, evaluated.
 * `natural`: the two-state example of [K01], plain and natural gradient;
 * `cg`: conjugate gradients, their bound, and SciPy's;
 * `line`: what an update of PPO and one of TRPO see of themselves;
+* `duality`: the dual function, and the penalty of every radius;
+* `cost`: a cost constraint beside the trust region, and its price;
+* `mean_kl`: two pairs of policies for which a bound with the mean does not hold;
+* `gae`: bias and variance of advantages by λ, and of importance sampling;
 * `clip`: the clipped objective of one sample;
+* `penalty`: PPO's adaptive penalty on its way to its target;
 * `training`: the learning curves of all loops;
 * `worlds`: the MDPs and policies that were made for them;
 * `page`: type, inks, names beside lines, and the bytes of a file;
@@ -24,7 +29,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refpg.notation import choice
-from refpg.plots import bounds, cg, clip, line, mm, natural, taylor, training, trust_region
+from refpg.plots import (
+    bounds,
+    cg,
+    clip,
+    cost,
+    duality,
+    gae,
+    line,
+    mean_kl,
+    mm,
+    natural,
+    penalty,
+    taylor,
+    training,
+    trust_region,
+)
 from refpg.plots.files import destinations, save
 from refpg.plots.page import FORMS, Figure, MissingMatplotlib, render, require_matplotlib
 
@@ -74,6 +94,15 @@ FIGURES = {
         bounds.draw,
         True,
     ),
+    "mean-kl": Plate(
+        "max KL → mean KL: two counterexamples",
+        "Max KL → mean KL is no theorem. Two families of pairs of policies in which L sees no change: the loss of η is "
+        "more than C times the mean of TV² (left, for every β below 0.2) or of KL (right, for every γ below 0.028) "
+        "allows. With the maximum over states both bounds hold; what holds with a mean has TV, or the root of KL.",
+        lambda _: mean_kl.numbers(),
+        mean_kl.draw,
+        False,
+    ),
     "taylor": Plate(
         "Taylor's expansion: what L and the Fisher matrix leave over",
         "Taylor's expansion. Left: η − L and L − its tangent both fall as t². Right: ½t²sᵀFs differs from KL by t³, in "
@@ -89,6 +118,24 @@ FIGURES = {
         "curve; the trust region asks first how far, then in which direction.",
         lambda _: trust_region.numbers(),
         trust_region.draw,
+        False,
+    ),
+    "duality": Plate(
+        "Lagrangian duality: a radius for every penalty",
+        "Lagrangian duality, for the quadratic model and for L and KL themselves. Left: the dual function of the trust "
+        "region with δ = 0.5; its least value is the gain of the best step, there is no gap. Right: the penalty that "
+        "has the same solution as each radius. Both problems agree on small radii, where β falls as δ^(−1/2).",
+        lambda _: duality.numbers(),
+        duality.draw,
+        False,
+    ),
+    "cost": Plate(
+        "a cost constraint, and what a unit of cost is worth",
+        "A cost constraint beside the trust region, as in constrained policy optimisation. Left: the best step with "
+        "and without it. Right: the gain by what the cost exceeds its limit; it falls with the slope ν, the multiplier "
+        "of the constraint, from where it is first felt to where no step in the region meets it.",
+        lambda _: cost.numbers(),
+        cost.draw,
         False,
     ),
     "natural": Plate(
@@ -109,6 +156,16 @@ FIGURES = {
         cg.draw,
         True,
     ),
+    "gae": Plate(
+        "bias and variance of advantages and of importance sampling",
+        "Exact errors of two kinds of estimates. Left: advantages from a value function that is a straight line: bias² "
+        "falls with λ and variance rises; the best λ is the larger, the more estimates are averaged. Right: an "
+        "expectation under a new policy from n actions of the old one: self-normalised importance sampling has a bias, "
+        "of order 1/n, and an error far below that of the ordinary estimate.",
+        lambda _: gae.numbers(),
+        gae.draw,
+        False,
+    ),
     "line": Plate(
         "L, L^CLIP, KL and η along an update of PPO and of TRPO",
         "The line through one exact update of PPO and one of TRPO: L, the clipped objective, the expected return "
@@ -124,6 +181,15 @@ FIGURES = {
         "rA.",
         lambda _: clip.numbers(),
         clip.draw,
+        False,
+    ),
+    "penalty": Plate(
+        "PPO's adaptive penalty on its way to its target",
+        "PPO's adaptive penalty with exact expectations, from a β that is ten times too small and one that is ten "
+        "times too large. Above: the KL of each update, and the window around the target in which β is kept. Below: β "
+        "and the multiplier that duality gives for a trust region of that radius.",
+        lambda _: penalty.numbers(),
+        penalty.draw,
         False,
     ),
     "training": Plate(

@@ -24,9 +24,9 @@ from refpg.notation import Array, count
 from refpg.plots import page
 from refpg.plots.page import Figure
 
-STATES, DISCOUNT, SLIP = 6, 0.95, 0.1
-SAMPLES = (1, 20)  # n, of which the best λ is marked
-STATE, NEW = 2, (0.2, 0.8)  # where actions are weighed, and π' there
+STATES, DISCOUNT, SLIP = 8, 0.9, 0.1
+SAMPLES = (1, 20)  # n, for which the best λ is marked
+STATE, NEW = 4, (0.2, 0.8)  # where actions are weighed, and π' there
 MOST_DRAWS = 300
 
 
@@ -95,7 +95,9 @@ def numbers(points: int = 101) -> Trade:
         return bias_squared + variance / n
 
     squares, variance = np.array([errors(one) for one in lam]).T
-    found = [minimize_scalar(total, args=(n,), bounds=(0, 1), method="bounded", options={"xatol": 1e-8}) for n in SAMPLES]
+    found = [
+        minimize_scalar(total, args=(m,), bounds=(0, 1), method="bounded", options={"xatol": 1e-8}) for m in SAMPLES
+    ]
     n = np.unique(np.round(np.geomspace(1, MOST_DRAWS, 25)).astype(int))
     experiment = pi[STATE], np.array(NEW), at.values[STATE] + at.advantages[STATE]
     ordinary = [importance_sampling_moments(*experiment, int(m)) for m in n]
@@ -129,23 +131,27 @@ def draw(at: Trade) -> Figure:
     Figure
     """
     figure, (advantage, weighing) = page.open_page(
-        r"Bias is traded for variance: $\lambda$ does it, and so does dividing by the sum of the ratios",
+        r"Some bias for less variance: $\lambda$ trades them, and so does dividing by the sum of the ratios",
         columns=2,
-        right=1.0,
-        between=(0.6, 1.3),
+        right=1.15,
+        between=(0.6, 0.85),
     )
     high = 1.25 * at.total[0, 0]
     advantage.set(xlim=(0, 1), ylim=(0, high))
     advantage.plot(at.gae_lambda, at.bias_squared, **page.BLUE.line)
     advantage.plot(at.gae_lambda, at.variance, **page.VERMILLION.line)
-    for n, total, best, least, ink in zip(
-        at.samples, at.total, at.best, at.least, (page.BLACK, page.GREEN), strict=True
-    ):
-        advantage.plot(at.gae_lambda, total, **ink.line)
-        advantage.plot([best], [least], "o", color=ink.colour, markerfacecolor="white", zorder=5)
-        page.note(advantage, rf"$\lambda^* = {best:.2f}$", (best, least), (0, 9), ink.colour, ha="center")
+    (one, many), (best, later), (least, fewer) = at.total, at.best, at.least
+    for curve, top, ink in ((one, (best, least), page.BLACK), (many, (later, fewer), page.GREEN)):
+        advantage.plot(at.gae_lambda, curve, **ink.line)
+        advantage.plot(*top, "o", color=ink.colour, markerfacecolor="white", zorder=5)
+    page.note(advantage, f"their sum:\nleast at {best:.2f}", (best, least), (0, -17), "black", ha="center")
+    mean = f"mean of {at.samples[1]}:\nleast at {later:.2f}"
+    page.note(advantage, mean, (later, fewer), (-14, 30), page.GREEN.colour, ha="center")
+    middle = len(at.gae_lambda) // 2
+    page.note(advantage, "variance", (0, at.variance[0]), (4, -8), page.VERMILLION.colour)
+    page.note(advantage, "bias$^2$", (0.5, at.bias_squared[middle]), (-6, -8), page.BLUE.colour, ha="right")
     advantage.set_xlabel(r"$\lambda$")
-    advantage.set_ylabel("error of the advantage, return units squared")
+    advantage.set_ylabel("mean squared error of $A$, return units squared")
 
     weighing.set(xscale="log", yscale="log", xlim=(at.draws[0], at.draws[-1]))
     weighing.plot(at.draws, at.ordinary, **page.VERMILLION.line)
@@ -153,4 +159,15 @@ def draw(at: Trade) -> Figure:
     weighing.plot(at.draws, at.self_normalized_bias, **page.BLUE.line)
     weighing.set_xlabel("number of actions $n$")
     weighing.set_ylabel("root mean square error, return units")
+    late = 3 * len(at.draws) // 5
+    for curve, slope in ((at.self_normalized, "n^{-1/2}"), (at.self_normalized_bias, "n^{-1}")):
+        page.note(weighing, f"${slope}$", (at.draws[late], curve[late]), (3, 8), page.GREY)
+    page.name_ends(
+        weighing,
+        [
+            ("ordinary", float(at.ordinary[-1]), page.VERMILLION.colour),
+            ("self-normalised", float(at.self_normalized[-1]), "black"),
+            ("its bias", float(at.self_normalized_bias[-1]), page.BLUE.colour),
+        ],
+    )
     return figure

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from refpg.geometry import fisher_matrix
-from refpg.mdp import MDP, evaluate, softmax_gradient
+from refpg.mdp import MDP, evaluate
 from refpg.network import flatten
 from refpg.notation import Array, bind_shapes
 from refpg.policy import Policy, linearize, probability_table, softmax_policy
@@ -142,7 +142,7 @@ def slope(mdp: MDP, weights: Any, x: Any) -> Slope:
     d = at.visitation_distribution
     return Slope(
         expected_return=at.expected_return,
-        gradient=plane @ linearize("slope", policy, theta, x).vjp(softmax_gradient(mdp, table)),
+        gradient=plane @ linearize("slope", policy, theta, x).vjp(at.visitation[:, np.newaxis] * table * at.advantages),
         fisher=plane @ fisher_matrix(policy, theta, x, weights=d) @ plane.T,
         weights=d,
     )
