@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refpg import geometry, policy, surrogate, updates
+from refpg.plots import worlds
 from refpg.policy import Batch, softmax_policy
+from refpg.training import exact_batch
 from refpg.updates import CostEnding, Ending
 
 U = np.finfo(float).eps / 2
@@ -367,3 +369,22 @@ def test_exact_batches_are_no_less_good():
     other = updates.exact_trust_region_step(case.policy, case.theta, repeated, max_kl=0.01)[1]
     assert one.improvement == pytest.approx(other.improvement, rel=1e-6)  # √ of SciPy's ftol
     assert np.abs(one.quadratic_improvement / other.quadratic_improvement - 1) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("discount", "w", "radius"),
+    [
+        (0.5, (0.2, 0.9), 10**-0.75),
+        (0.8, (-0.9, 0.3), 10**-0.5),
+        (0.8, (0.4, -0.6), 10**-0.75),
+        (0.9, (-0.9, 0.3), 10**-1.5),
+    ],
+)
+def test_a_point_just_outside_is_brought_to_the_edge(discount, w, radius):
+    """SciPy ends a little outside here; half of its step would be inside, and far from stationary."""
+    theta = worlds.preference(np.array(w))
+    mdp = worlds.alternation(discount=discount)
+    table, batch = exact_batch(mdp, worlds.two_actions(2), theta, np.eye(2))
+    _, info = updates.exact_trust_region_step(table, theta, batch, max_kl=radius)
+    assert info.kl == pytest.approx(radius, rel=2e-9)
+    assert info.kkt_residual < 1e-5

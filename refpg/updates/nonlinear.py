@@ -156,8 +156,8 @@ def exact_trust_region_step(
         return size * scipy.linalg.solve_triangular(W, gradient, lower=True)
 
     def inside(s: Array) -> Array:
-        """Return the longest of s, s/2, s/4, … that improves L inside the trust region; 0 if none does."""
-        return _shortened(s, lambda s: improvement(s) > 0 and kl(s) <= delta * (1 + INSIDE))
+        """Return s, shortened until it improves L inside the trust region, at its edge if it was outside; or 0."""
+        return _shortened(s, lambda s: improvement(s) > 0 and kl(s) <= delta * (1 + INSIDE), to_the_edge=True)
 
     start = inside(quadratic)
     u, message = _ask(
@@ -190,14 +190,21 @@ def exact_trust_region_step(
     )
 
 
-def _shortened(s: Array, good: Callable[[Array], bool]) -> Array:
+def _shortened(s: Array, good: Callable[[Array], bool], *, to_the_edge: bool = False) -> Array:
+    """Return the longest of s, s/2, s/4, … that is good, or 0; or the edge between it and what is twice as long."""
+
     def trial(scale: float) -> tuple[bool, None]:
         try:
             return bool(good(scale * s)), None
         except Unrepresentable:  # so far away that its KL or a ratio overflows: a candidate that is not good
             return False, None
 
-    shortened: Array = backtracking(trial, backtrack=0.5, max_backtracks=60).scale * s
+    low = backtracking(trial, backtrack=0.5, max_backtracks=60).scale
+    high = min(2 * low, 1.0) if to_the_edge else low
+    while high - low > ACCURACY * high:                # the edge of what is good: SciPy's points lie a little outside
+        middle = (low + high) / 2
+        low, high = (middle, high) if trial(middle)[0] else (low, middle)
+    shortened: Array = low * s
     return shortened
 
 
