@@ -49,6 +49,7 @@ A docstring cites ``[TAG]``, ``[TAG (equation)]``, ``[TAG App. C]``, ``[TAG sect
 
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -135,9 +136,8 @@ def bind_shapes(function: str, sizes: Mapping[str, int], /, **arguments: tuple[A
     setters: dict[str, str] = {}
     bound = []
     for name, (value, spec) in arguments.items():
-        kind, letters = _parse(spec)
+        kind, letters, expected = _parse(spec)
         array = _of_kind(function, name, value, kind)
-        expected = "(" + ", ".join(letters) + ("," if len(letters) == 1 else "") + ")"
         if array.ndim != len(letters):
             raise ValueError(f"{function}: {name} has shape {array.shape}, expected {expected}")
         for letter, length in zip(letters, array.shape, strict=True):
@@ -155,11 +155,13 @@ def bind_shapes(function: str, sizes: Mapping[str, int], /, **arguments: tuple[A
     return tuple(bound)
 
 
-def _parse(spec: str) -> tuple[str, list[str]]:
+@functools.cache
+def _parse(spec: str) -> tuple[str, tuple[str, ...], str]:
+    """Return the kind, the letters and the shape as messages write it."""
     words = spec.split()
-    if words and words[0] in ("int", "bool"):
-        return words[0], words[1:]
-    return "float", words
+    kind = words.pop(0) if words and words[0] in ("int", "bool") else "float"
+    shape = "(" + ", ".join(words) + ("," if len(words) == 1 else "") + ")"
+    return kind, tuple(words), shape
 
 
 def _of_kind(function: str, name: str, value: Any, kind: str) -> Array:
@@ -263,14 +265,13 @@ def scalar(
         ...
     ValueError: trpo_step: max_kl is 0.0, expected a number > 0
     """
-    ends = [(sign, end) for sign, end in ((">", above), (">=", least), ("<", below), ("<=", most)) if end is not None]
-    wanted = " and ".join(f"{sign} {end}" for sign, end in ends)
+    ends = ((">", operator.gt, above), (">=", operator.ge, least), ("<", operator.lt, below), ("<=", operator.le, most))
     number = np.asarray(value)
-    if number.ndim != 0 or number.dtype.kind not in "iuf" or not np.isfinite(number):
-        raise ValueError(f"{function}: {name} is {value!r}, expected a finite number {wanted}".rstrip())
-    inside = {">": np.greater, ">=": np.greater_equal, "<": np.less, "<=": np.less_equal}
-    if not all(inside[sign](number, end) for sign, end in ends):
-        raise ValueError(f"{function}: {name} is {value!r}, expected a number {wanted}")
+    is_finite = number.ndim == 0 and number.dtype.kind in "iuf" and bool(np.isfinite(number))
+    if not is_finite or not all(end is None or inside(number, end) for _, inside, end in ends):
+        wanted = " and ".join(f"{sign} {end}" for sign, _, end in ends if end is not None)
+        expected = f"a number {wanted}" if is_finite else f"a finite number {wanted}"
+        raise ValueError(f"{function}: {name} is {value!r}, expected {expected}".rstrip())
     return float(number)
 
 

@@ -39,8 +39,10 @@ class Policy(NamedTuple):
         return {"P": self.network.num_parameters, "D": self.network.sizes[0]}
 
     def check(self, function: str, theta: Array, x: Array) -> Array:
-        """Check that the network's outputs fit the family, and return zeros of the shape and dtype of φ."""
-        zeros = np.broadcast_to(np.zeros((), np.result_type(theta, x)), (len(x), self.network.num_outputs))
+        """Check the network and that its outputs fit the family; return zeros of the shape and dtype of φ."""
+        networks.check_network(function, self.network)
+        zero = np.zeros((), np.result_type(theta, x))
+        zeros = np.ndarray((len(x), self.network.num_outputs), zero.dtype, zero, strides=(0, 0))
         self.family.check(function, zeros)
         return zeros
 
@@ -265,7 +267,7 @@ def log_prob_vjp(
 
 
 def _log_prob_vjp(theta: Array, policy: Policy, x: Array, action: Array, c: Array) -> Array:
-    at = networks.linearize(policy.network, theta, x)
+    at = networks.linearize_at(policy.network, theta, x)
     return at.vjp(c[:, None] * policy.family.score(at.phi, action))
 
 

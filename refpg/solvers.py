@@ -75,6 +75,14 @@ class CGResult(NamedTuple):
     residual: Array
 
 
+class _Stop(NamedTuple):
+    """When conjugate gradients stop: ``tolerance``, ``threshold`` and ``minimum`` of `conjugate_gradient`."""
+
+    tolerance: float
+    threshold: float
+    minimum: int
+
+
 class MinimumNorm(NamedTuple):
     """The minimum-norm solution.
 
@@ -108,6 +116,8 @@ def conjugate_gradient(
     *,
     iterations: int,
     tolerance: float = 0.0,
+    threshold: float = 0.0,
+    minimum: int = 0,
     start: Any = None,
     trace: bool = False,
 ) -> CGResult:
@@ -141,6 +151,10 @@ def conjugate_gradient(
         The largest number of iterations, ≥ 0; one product each.  TRPO uses 10.
     tolerance : float
         The stop rule: ‖r_j‖ ≤ tolerance · ‖b‖, relative, tested before every iteration and after the last.
+    threshold : float
+        Another, absolute: ‖r_j‖ < threshold, in units of b.  What it does depends on the scale of b.
+    minimum : int
+        The number of iterations made whatever ``threshold`` says, ≥ 0.
     start : (P,) array, optional
         x_0, in the dtype of b; 0 unless given.  One more product if given.
     trace : bool
@@ -158,8 +172,11 @@ def conjugate_gradient(
 
     Notes
     -----
-    Convention: r is the residual of the recurrence, which drifts from b − Ax by rounding.  The peers'
-    absolute rule rᵀr < t is ``tolerance = √t / ‖b‖``.
+    Convention: r is the residual of the recurrence, which drifts from b − Ax by rounding.
+
+    Convention: neither rule stops unless it is asked to.  Most implementations of TRPO stop after an iteration
+    that leaves rᵀr < 1e-10, ``threshold=1e-5, minimum=1``; stable-baselines3-contrib also before the first one,
+    ``threshold=1e-5``.
 
     Convention: p has non-positive curvature if pᵀAp ≤ P u ‖A‖ ‖p‖², the bound on the rounding error of that
     inner product: its sign is then not known.  Rounding is reached if ‖r‖ ≤ √P u (‖A‖ ‖x‖ + ‖b‖): the
@@ -212,6 +229,8 @@ def conjugate_gradient(
     (b,) = _real(function, {}, b=(b, "P"))
     iterations = count(function, "iterations", iterations, least=0)
     tolerance = scalar(function, "tolerance", tolerance, least=0)
+    threshold = scalar(function, "threshold", threshold, least=0)
+    minimum = count(function, "minimum", minimum, least=0)
     x = np.zeros_like(b)
     if start is not None:
         (x,) = _real(function, {"P": b.size}, start=(start, "P"))
@@ -235,8 +254,10 @@ def conjugate_gradient(
 
     _, exponent = np.frexp(np.abs(b).max())
     b, x = np.ldexp(b, -exponent), np.ldexp(x, -exponent)
+    with np.errstate(over="ignore"):  # infinity is right: every residual is smaller
+        stop = _Stop(tolerance, float(np.ldexp(threshold, -exponent)), minimum)
     r = b if start is None else b - checked(x)
-    result = _iterate(checked, b, x, r, iterations, tolerance, trace)
+    result = _iterate(checked, b, x, r, iterations, stop, trace)
     return result._replace(
         x=np.ldexp(result.x, exponent),
         residual_norms=np.ldexp(result.residual_norms, exponent),
@@ -251,7 +272,7 @@ def _iterate(
     x: Array,
     r: Array,
     iterations: int,
-    tolerance: float,
+    stop: _Stop,
     trace: bool,
 ) -> CGResult:
     """Run the recurrences of `conjugate_gradient`; nothing is updated in place, so nothing can be aliased."""
@@ -265,7 +286,10 @@ def _iterate(
     betas: list[Any] = []
 
     while True:
-        if residual_norms[-1] <= tolerance * norm(b):
+        if residual_norms[-1] <= stop.tolerance * norm(b):
+            reason = CGEnding.CONVERGED
+            break
+        if len(alphas) >= stop.minimum and residual_norms[-1] < stop.threshold:
             reason = CGEnding.CONVERGED
             break
         if residual_norms[-1] <= np.sqrt(P) * u * (norm_A * norm(x) + norm(b)):

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from examples import MASK, POLICIES, example
 
-from refpg import notation
+from refpg import geometry, notation
 from refpg import policy as policies
-from refpg.notation import bind_shapes
+from refpg.distributions import CATEGORICAL, DIAGONAL_GAUSSIAN
+from refpg.network import Network
+from refpg.notation import Unrepresentable, bind_shapes
+from refpg.policy import Policy
 
 U = np.finfo(float).eps / 2
 
@@ -116,6 +119,9 @@ def test_overflow_is_an_error_and_never_a_warning():
         lambda: policies.linearize("f", policy, theta, [[1.0, 1.0]]),
         lambda: policies.log_prob(policy, np.append(np.zeros(13), -1000.0), [[1.0, 1.0]], [[1.0]]),
         lambda: policies.log_ratio(policy, np.zeros_like(theta), theta, [[1.0, 1.0]], [[1.0]]),
+        lambda: geometry.fisher_operator(policy, theta, [[1.0, 1.0]]),
+        lambda: geometry.fisher_gram(policy, theta, [[1.0, 1.0]]),
+        lambda: geometry.mean_kl(policy, np.zeros_like(theta), theta, [[1.0, 1.0]]),
     ):
         with pytest.raises(notation.Unrepresentable, match="overflows, expected .* of smaller magnitude"):
             call()
@@ -129,3 +135,26 @@ def test_outputs_that_do_not_fit_the_family_are_refused():
     (theta,) = bind_shapes("test", {}, theta=(np.zeros(9), "P"))
     with pytest.raises(ValueError, match="^distribution_parameters: "):
         policies.distribution_parameters(odd, theta, np.ones((1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("door", "arguments"),
+    [
+        (geometry.mean_kl, (np.zeros(4), np.zeros(4), np.zeros((1, 1)))),
+        (geometry.fisher_vector_product, (np.zeros(4), np.zeros((1, 1)), np.zeros(4))),
+        (policies.log_prob_vjp, (np.zeros(4), np.zeros((1, 1)), [0], np.zeros(1))),
+    ],
+)
+def test_a_door_refuses_a_network_that_cannot_exist(door, arguments):
+    """Parts of the rows are not checked again, so the door must."""
+    impossible = Policy(CATEGORICAL, Network((1, 2), "sine"))
+    with pytest.raises(ValueError, match=f"{door.__name__}: activation is 'sine', expected one of"):
+        door(impossible, *arguments)
+
+
+def test_an_overflow_that_the_result_would_hide_is_refused():
+    """log σ = +∞ in both policies: every term of KL would be 0, and the answer finite."""
+    wide = Policy(DIAGONAL_GAUSSIAN, Network((1, 2)))
+    theta = np.array([0.0, 1e200, 0.0, 0.0])
+    with pytest.raises(Unrepresentable, match="overflows, expected theta"):
+        geometry.mean_kl(wide, theta, theta, np.array([[1e200]]))

@@ -13,29 +13,45 @@ network: φ, the products J v and Jᵀ φ̄, for exact methods J itself or J J�
 
 * `layout`: `Network`, `flatten`, `unflatten`, `initial_parameters`;
 * `activations`: each σ with σ', σ'' and its exact change;
-* `linearization`: `forward`, `forward_change`, `linearize` and the products;
-* `gauss_newton`: Σ JᵀMJ, dense, without its Jacobian.
+* `linearization`: `forward`, `forward_change`, `linearize` and the products; for arguments that a door has checked,
+  `linearize_at` and `change_at`;
+* `gauss_newton`: Σ JᵀMJ and its Gram matrix, dense, without their Jacobian.
 """
 
 from refpg.network.activations import ACTIVATIONS, Activation
-from refpg.network.gauss_newton import folded, gauss_newton_matrix, unfolded
-from refpg.network.layout import Network, flatten, initial_parameters, unflatten
-from refpg.network.linearization import Linearization, forward, forward_change, jacobian, jvp, linearize, vjp
+from refpg.network.gauss_newton import RootProduct, folded, gauss_newton_matrix, gram_matrix, unfolded
+from refpg.network.layout import Network, check_network, flatten, initial_parameters, unflatten
+from refpg.network.linearization import (
+    Linearization,
+    change_at,
+    forward,
+    forward_change,
+    jacobian,
+    jvp,
+    linearize,
+    linearize_at,
+    vjp,
+)
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
     "Linearization",
     "Network",
+    "RootProduct",
+    "change_at",
+    "check_network",
     "flatten",
     "folded",
     "forward",
     "forward_change",
     "gauss_newton_matrix",
+    "gram_matrix",
     "initial_parameters",
     "jacobian",
     "jvp",
     "linearize",
+    "linearize_at",
     "unflatten",
     "unfolded",
     "vjp",

@@ -1,4 +1,4 @@
-"""The Gauss–Newton matrix Σ_b J_bᵀ M_b J_b, dense, without its Jacobian.
+"""The Gauss–Newton matrix Σ_b J_bᵀ M_b J_b and the Gram matrix of its rows R_b J_b, dense, without their Jacobian.
 
 ::
 
@@ -12,6 +12,10 @@ product over the rows, and the outputs k are summed beforehand::
 
 B terms instead of B·K.  For l = m both factors are symmetric, in (a, c) and in (i, j): half of each is enough, a
 quarter of the work.  The free entries of φ are a layer whose input is 1.
+
+The same factors give the Gram matrix, whose entries are sums over layers instead of rows::
+
+    (R_b J_b)(R_c J_c)ᵀ[k, j] = Σ_l (h_l[b]·h_l[c]) ((R Δ_l)[b, k]·(R Δ_l)[c, j])
 
 The sums are kept *folded*, [(a, c), (i, j)] for each pair of layers, all in one flat array, until all rows are in it.
 """
@@ -118,6 +122,54 @@ def unfolded(net: Network, sums: Array) -> Array:
             _unfold(block, target)
             G[places[second], places[first]] = upper.T
     return G
+
+
+def gram_matrix(at: Linearization, root_product: RootProduct) -> Array:
+    """Return all (R_b J_b)(R_c J_c)ᵀ.
+
+    The plain form is ``rows @ rows.T`` with ``rows`` all the R_b J_b, stacked: the same sum in another order.  It is
+    made output by output, so that the long axes, over rows, are the contiguous ones; k ≥ j is enough.
+
+    Parameters
+    ----------
+    at : Linearization
+        The network around one θ, on B observations.
+    root_product : callable (rows, J) -> (rows, K, ...)
+        R_b J_b for some consecutive rows.
+
+    Returns
+    -------
+    (B, K, B, K) array
+        Symmetric to the last bit, positive semi-definite up to rounding; a transposed view.
+
+    References
+    ----------
+    [TRPO App. C.1]
+
+    Examples
+    --------
+    φ = w x + b at x = 3 and x = 1, J = (3, 1) and (1, 1):
+
+    >>> import numpy as np
+    >>> from refpg.network import linearize
+    >>> at = linearize(Network((1, 1)), np.array([2.0, 1.0]), np.array([[3.0], [1.0]]))
+    >>> gram_matrix(at, lambda rows, J: J)[:, 0, :, 0]
+    array([[10.,  4.],
+           [ 4.,  2.]])
+    """
+    B, K = at.phi.shape
+    gram = np.zeros((K, B, K, B), at.phi.dtype)
+    for parts in zip(*_blocks_of_leaves(at, root_product), strict=True):
+        h = np.concatenate([leaf.h for leaf in parts])
+        root = np.concatenate([leaf.root for leaf in parts]).transpose(1, 0, 2)
+        hh = h @ h.T
+        reached = np.flatnonzero(root.any(axis=(1, 2)))           # the outputs that this layer has a part in
+        for k, j in combinations_with_replacement(reached[::-1], 2):
+            gram[k, :, j] += hh * (root[k] @ root[j].T)
+    for k in range(K):
+        for j in range(k):
+            gram[j, :, k] = gram[k, :, j].T
+    return gram.transpose(1, 0, 3, 2)
 
 
 class _Leaf(NamedTuple):

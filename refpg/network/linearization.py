@@ -116,12 +116,7 @@ def forward_change(net: Network, theta: Array, theta_change: Array, x: Array) ->
     (array([[1.]]), array([[1.e-30]]))
     """
     theta, x, theta_change = _bind("forward_change", net, theta, x, theta_change=(theta_change, "P"))
-    layers, free = split(net, theta)
-    changes, free_change = split(net, theta_change)
-    blocks = [_forward_change(net, layers, changes, x[rows]) for rows in row_parts(len(x))]
-    phi = _with_free(np.concatenate([z for z, _ in blocks]), free)
-    phi_change = _with_free(np.concatenate([dz for _, dz in blocks]), free_change)
-    return phi, phi_change
+    return change_at(net, theta, theta_change, x)
 
 
 @finite_results
@@ -165,10 +160,58 @@ def linearize(net: Network, theta: Array, x: Array) -> "Linearization":
     (array([[7.]]), array([[3.]]), array([3., 1.]))
     """
     theta, x = _bind("linearize", net, theta, x)
+    return linearize_at(net, theta, x)
+
+
+def linearize_at(net: Network, theta: Array, x: Array) -> "Linearization":
+    """Return `linearize` of arguments that a door has checked: its parts are not checked again.
+
+    Parameters
+    ----------
+    net, theta, x
+        As in `linearize`.
+
+    Returns
+    -------
+    Linearization
+
+    Raises
+    ------
+    Unrepresentable
+        If φ overflows.
+    """
     at = _linearize(net, theta, x)
     if not np.isfinite(at.phi).all():
         raise Unrepresentable("linearize: the result overflows, expected theta, x of smaller magnitude")
     return at
+
+
+def change_at(net: Network, theta: Array, theta_change: Array, x: Array) -> tuple[Array, Array]:
+    """Return `forward_change` of arguments that a door has checked: its parts are not checked again.
+
+    Parameters
+    ----------
+    net, theta, theta_change, x
+        As in `forward_change`.
+
+    Returns
+    -------
+    phi, phi_change : (B, K) arrays
+
+    Raises
+    ------
+    Unrepresentable
+        If one of them overflows.
+    """
+    layers, free = split(net, theta)
+    changes, free_change = split(net, theta_change)
+    blocks = [_forward_change(net, layers, changes, x[rows]) for rows in row_parts(len(x))]
+    phi = _with_free(np.concatenate([z for z, _ in blocks]), free)
+    phi_change = _with_free(np.concatenate([dz for _, dz in blocks]), free_change)
+    if not (np.isfinite(phi).all() and np.isfinite(phi_change).all()):
+        arguments = "theta, theta_change, x"
+        raise Unrepresentable(f"forward_change: the result overflows, expected {arguments} of smaller magnitude")
+    return phi, phi_change
 
 
 @dataclass(frozen=True)
@@ -576,7 +619,11 @@ def _bind(function: str, net: Network, theta: Array, x: Array, **more: tuple[Arr
 
 def _with_free(outputs: Array, free: Array) -> Array:
     """Return the outputs of the last layer, followed in each row by the free entries."""
-    return np.concatenate([outputs, np.broadcast_to(free, (len(outputs), len(free)))], axis=1)
+    rows, width = outputs.shape
+    phi = np.empty((rows, width + len(free)), np.result_type(outputs, free))
+    phi[:, :width] = outputs
+    phi[:, width:] = free
+    return phi
 
 
 def _forward(net: Network, layers: Layers, x: Array) -> tuple[list[Array], list[Array]]:
