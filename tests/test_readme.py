@@ -59,3 +59,12 @@ def test_every_step_of_the_article_has_its_function_law_and_figure(row):
         assert law.strip("`") in laws.LAWS
     assert re.fullmatch(r"\[([\w-]+)\]\(verification/figures/\1\.svg\)", figure)
     assert (ROOT / figure.split("(")[1].rstrip(")")).exists()
+
+
+def test_the_training_example_runs(capsys):
+    (example,) = re.findall(r"```python\n(import numpy as np\nfrom refpg import rollout.*?)```", README, flags=re.DOTALL)
+    assert "iterations=20" in example
+    exec(example.replace("iterations=20", "iterations=2"), {})
+    rows = [list(map(float, line.split())) for line in capsys.readouterr().out.splitlines()]
+    assert [steps for steps, _, _ in rows] == [8 * 256, 2 * 8 * 256]
+    assert all(mean_return > 8 and 0 < kl <= 0.01 for _, mean_return, kl in rows)
