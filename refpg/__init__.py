@@ -15,6 +15,7 @@
     updates           a new policy: natural gradient, TRPO, PPO, duality of trust region and penalty, the exact MM step
     rollout           trajectories of MDPs, linear–quadratic problems and Gymnasium environments, and their batches
     training          the loops: minorize–maximize, NPG, TRPO, PPO, mirror descent, exact on finite MDPs
+    files             writing a file whole or not at all
     interop           weights of other libraries' networks, and files of arrays, as θ and back
     plots             the article's figures from exact numbers, drawn by matplotlib
     conformance       the judge: vectors, adapters, verdicts, diagnosis
@@ -46,6 +47,7 @@ CHAPTERS = (
     "updates",
     "rollout",
     "training",
+    "files",
     "interop",
     "plots",
     "conformance",

@@ -27,6 +27,7 @@ ORDER = (
     "updates",
     "rollout",
     "training",
+    "files",
     "interop",
     "plots",
 )

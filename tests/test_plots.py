@@ -702,7 +702,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(figures, tmp_path, monkeypatch):
     def failing(*_):
         raise OSError("no space")
 
-    monkeypatch.setattr("refpg.plots.files.os.replace", failing)
+    monkeypatch.setattr("refpg.files.os.replace", failing)
     with pytest.raises(OSError, match="no space"):
         plots.save(figures["clip"], path)
     assert path.read_text() == "old"

@@ -263,6 +263,54 @@ def test_tolerance_is_relative_closed_and_tests_the_last_iterate():
     assert len(large.alphas) == 1
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0**-30, 2.0**40, 2.0**-1000])
+def test_threshold_is_absolute_and_open_and_waits_for_the_minimum(scale):
+    """diag(1, 3) and b = (s, s): ‖b‖ = √2 s, and one step halves the residual exactly."""
+    matrix, b = np.diag([1.0, 3.0]), np.full(2, scale)
+    half = scale * np.sqrt(0.5)
+
+    def made(**options):
+        result = conjugate_gradient(matrix.__matmul__, b, iterations=9, **options)
+        return len(result.alphas), result.reason
+
+    assert made(threshold=half * (1 - 1e-12)) == (2, CGEnding.CONVERGED)
+    assert made(threshold=half * (1 + 1e-12)) == (1, CGEnding.CONVERGED)
+    assert made(threshold=3 * half) == (0, CGEnding.CONVERGED)
+    assert made(threshold=3 * half, minimum=1) == (1, CGEnding.CONVERGED)
+    assert made(threshold=3 * half, minimum=2) == (2, CGEnding.CONVERGED)
+
+
+def test_threshold_stops_where_other_implementations_do():
+    """rᵀr < 1e-10 after an iteration, written as those write it; and the answer depends on the scale of b."""
+    generator = np.random.default_rng(5)
+    root = generator.normal(size=(9, 7))
+    matrix = root.T @ root + 0.1 * np.eye(7)
+    directions, counts = [], []
+    for scale in (1e-3, 1e-4, 1e-5, 1e-7):
+        b = scale * np.arange(1.0, 8.0)
+        x, r, p = np.zeros(7), b, b
+        for _ in range(7):
+            step = r @ r / (p @ matrix @ p)
+            x, after = x + step * p, r - step * (matrix @ p)
+            p, r = after + after @ after / (r @ r) * p, after
+            if r @ r < 1e-10:
+                break
+        result = conjugate_gradient(matrix.__matmul__, b, iterations=7, threshold=1e-5, minimum=1)
+        # Two roundings of one recursion of at most seven steps at cond(A) < 1e3.
+        np.testing.assert_allclose(result.x, x, rtol=0, atol=1e-9 * np.abs(x).max())
+        directions.append(x / np.linalg.norm(x))
+        counts.append(len(result.alphas))
+    assert counts == sorted(counts, reverse=True)
+    assert counts[-1] == 1 < counts[0]
+    assert directions[0] @ directions[-1] < 0.99
+
+
+def test_a_threshold_beyond_the_largest_number_stops_at_once():
+    tiny = np.full(2, 5e-324)
+    result = conjugate_gradient(np.eye(2).__matmul__, tiny, iterations=3, threshold=1e300)
+    assert (result.reason, len(result.alphas)) == (CGEnding.CONVERGED, 0)
+
+
 def test_iterations_are_products_and_zero_of_them_is_the_start():
     products = []
 
@@ -471,6 +519,8 @@ def test_the_dtype_is_kept_and_its_precision_used(dtype):
         ({"iterations": 2.5}, "conjugate_gradient: iterations is 2.5"),
         ({"tolerance": -1e-9}, "conjugate_gradient: tolerance is -1e-09"),
         ({"tolerance": np.nan}, "conjugate_gradient: tolerance is nan"),
+        ({"threshold": -1e-9}, "conjugate_gradient: threshold is -1e-09"),
+        ({"minimum": -1}, "conjugate_gradient: minimum is -1"),
         ({"start": [1.0, 2.0, 3.0]}, r"conjugate_gradient: start has shape \(3,\), expected \(P,\) where P = 2"),
         ({"start": [np.inf, 0.0]}, "conjugate_gradient: start holds NaN or infinity"),
         ({"start": np.ones(2, np.float32)}, "conjugate_gradient: start has dtype float32, expected float64"),

@@ -8,7 +8,7 @@ from examples import POLICIES, ROWS, example
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refpg import geometry, network, policy, surrogate, updates
+from refpg import geometry, network, policy, solvers, surrogate, updates
 from refpg.network import Network
 from refpg.policy import Batch
 
@@ -168,6 +168,26 @@ def test_step_length_brings_a_direction_to_the_edge():
         updates.step_length([1.0], [-1.0], 0.1)
     with pytest.raises(ValueError, match="step_length: max_kl is 0, expected a number > 0"):
         updates.step_length([1.0], [1.0], 0)
+    assert updates.step_length([3.0, 4.0], [6.0, 4.0], 17.0, epsilon=102.0) == 0.5  # 2·17/(34 + 102) = 1/4 exactly
+    with pytest.raises(ValueError, match="step_length: epsilon is -1.0"):
+        updates.step_length([1.0], [1.0], 0.1, epsilon=-1.0)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-8])
+def test_an_epsilon_in_the_step_length_shortens_the_steps_of_small_gradients(epsilon):
+    """½ sᵀHs = δ q/(q + ε), q = gᵀH⁻¹g: with ε = 0 the step does not know the length of the gradient."""
+    case = example("gaussian, free log-std")
+    H = geometry.fisher_matrix(case.policy, case.theta, case.x)
+    H = H + 0.1 * np.eye(len(H))
+    for scale in (1.0, 1e-3, 1e-5):
+        g = scale * policy_gradient(case)
+        q = g @ np.linalg.solve(H, g)
+        _, info = updates.natural_gradient_step(
+            case.policy, case.theta, case.x, g, damping=0.1, max_kl=0.01, step_epsilon=epsilon
+        )
+        wanted = 0.01 * q / (q + epsilon)
+        assert 0.5 * info.step @ H @ info.step == pytest.approx(wanted, rel=1e4 * U, abs=0)
+        assert info.quadratic_kl == pytest.approx(wanted, rel=1e4 * U, abs=0)
 
 
 def test_a_zero_gradient_leaves_theta_where_it_is():
@@ -370,6 +390,32 @@ def test_undamped_step_length_reaches_trpo():
     undamped = lengths[1].full_step
     assert 0.5 * undamped @ F @ undamped == pytest.approx(0.01, rel=1e4 * U, abs=0)
     assert lengths[0].step_length < lengths[1].step_length
+
+
+def test_trpo_hands_on_when_to_stop_and_what_to_add():
+    case = example("categorical")
+    small = case.batch._replace(advantages=1e-5 * np.asarray(case.batch.advantages))
+
+    def step(**options):
+        return updates.trpo_step(case.policy, case.theta, small, max_kl=0.01, damping=0.1, iterations=6, **options)[1]
+
+    g = step().gradient
+    H = geometry.fisher_operator(case.policy, case.theta, case.x, damping=0.1)
+    stopped = step(threshold=0.5 * np.linalg.norm(g), minimum=1)
+    alone = solvers.conjugate_gradient(H.matvec, g, iterations=6, threshold=0.5 * np.linalg.norm(g), minimum=1)
+    np.testing.assert_array_equal(stopped.cg.x, alone.x)
+    assert len(stopped.cg.alphas) < len(step().cg.alphas)
+    assert len(step(threshold=3 * np.linalg.norm(g), minimum=2).cg.alphas) == 2
+    curvature = stopped.cg.x @ H.matvec(stopped.cg.x)
+    added = step(threshold=0.5 * np.linalg.norm(g), minimum=1, step_epsilon=3 * curvature)
+    assert added.step_length == pytest.approx(stopped.step_length / 2, rel=10 * U, abs=0)
+
+
+def test_a_gradient_below_the_threshold_is_no_gradient():
+    case = example("categorical")
+    new, info = updates.trpo_step(case.policy, case.theta, case.batch, max_kl=0.01, damping=0.1, threshold=1e3)
+    np.testing.assert_array_equal(new, case.theta)
+    assert (info.ending, info.accepted) == (updates.Ending.ZERO_GRADIENT, -1)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """Files of arrays, ``.npz`` and ``.safetensors``: hostile ones are refused, written ones appear whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from refpg.files import write_whole
 from refpg.interop import npz, safetensors, tree
 from refpg.notation import Array, count
 
@@ -83,18 +83,7 @@ def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Any]) -> Non
     path, form = _form_of("write_arrays", path)
     if path.is_dir() or not path.parent.is_dir():
         raise ValueError(f"write_arrays: {path} cannot be written, expected a file in a folder that exists")
-    content = form.encoded(_checked("write_arrays", arrays))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp is private; weights are not
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, form.encoded(_checked("write_arrays", arrays)))
 
 
 def _form_of(function: str, path: str | os.PathLike[str]) -> tuple[Path, _Form]:

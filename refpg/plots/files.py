@@ -1,10 +1,9 @@
 """Where figures are written: one file, or a folder of them, each replaced at once or not at all."""
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from refpg.files import write_whole
 from refpg.plots.page import FORMS, Figure, render
 
 
@@ -61,15 +60,4 @@ def save(figure: Figure, path: Path) -> None:
     ValueError
         If the ending names no form.
     """
-    content = render(figure, path.suffix.removeprefix("."))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp is private; a figure is not
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, render(figure, path.suffix.removeprefix(".")))

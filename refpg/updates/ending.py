@@ -10,7 +10,7 @@ class Ending(Enum):
     NO_IMPROVEMENT = "no candidate improved the surrogate as the rule asks"
     KL_EXCEEDED = "candidates improved the surrogate, but none of them inside the trust region"
     NON_POSITIVE_CURVATURE = "the step length is undefined: xᵀFx is not positive (is F singular and undamped?)"
-    ZERO_GRADIENT = "the gradient is zero: the policy is stationary"
+    ZERO_GRADIENT = "the gradient is zero, or below the threshold: the policy is stationary"
 
 
 class MMEnding(Enum):

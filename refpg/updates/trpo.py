@@ -22,7 +22,7 @@ from refpg.notation import (
 )
 from refpg.policy import Batch, Policy
 from refpg.rows import sum_over_parts
-from refpg.solvers import CGResult, backtracking, conjugate_gradient
+from refpg.solvers import CGEnding, CGResult, backtracking, conjugate_gradient
 from refpg.updates.ending import Ending
 from refpg.updates.natural import expected_improvement, step_length, surrogate_gradient
 
@@ -296,7 +296,8 @@ def trpo_step(
     measure = H if step_damping else fisher_operator(policy, theta, batch.observations, weights=batch.weights)
     Hx = measure.matvec(cg.x)
     if cg.x @ Hx <= 0:
-        ending = Ending.NON_POSITIVE_CURVATURE if cg.x.any() else Ending.ZERO_GRADIENT
+        moved = cg.x.any() or cg.reason is CGEnding.NON_POSITIVE_CURVATURE
+        ending = Ending.NON_POSITIVE_CURVATURE if moved else Ending.ZERO_GRADIENT
         return theta.copy(), TRPOStep(-1, ending, np.zeros_like(theta), 0.0, g, 0.0, cg, ())
 
     beta = step_length(cg.x, Hx, max_kl, epsilon=step_epsilon)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from refpg.conformance.report import write
+from refpg.files import write_whole
 from refpg.plots import FIGURES, figure, save
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def main(names: Sequence[str]) -> None:
         for form in ("svg", "png"):
             save(drawing, HERE / f"{name}.{form}")
         print(f"wrote {name}")
-    write(HERE / "README.md", page())
+    write_whole(HERE / "README.md", page().encode())
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class Theory(Networks):
 
     def halved(self, falling: Function, target: Array, size: int) -> Array:
         """Return where falling functions take values."""
-        low, high = np.full(size, -32.0), np.full(size, 32.0)
+        low, high = np.full(size, -32.0, target.dtype), np.full(size, 32.0, target.dtype)
         for _ in range(64):
             middle = (low + high) / 2
             above = falling(middle) > target
@@ -184,8 +184,8 @@ class Theory(Networks):
         return low
 
     def mm_step(self, old_probabilities: Array, advantages: Array, visitation: Array, penalty: float) -> Inputs:
-        """π = λp/(ν − A) with one KL in all states, halved for; in float64, whatever the format of the tables."""
-        p, A, rho = (np.asarray(x, np.float64) for x in (old_probabilities, advantages, visitation))
+        """π = λp/(ν − A) with one KL in all states, halved for."""
+        p, A = old_probabilities, advantages
 
         def row(t: Array) -> tuple[Array, Array, Array]:
             away = (A.max(axis=1) + np.exp(t))[:, None] - A
@@ -197,7 +197,10 @@ class Theory(Networks):
         def inside(log_kl: Array) -> Array:
             return self.halved(lambda t: row(t)[1], np.exp(log_kl), len(p))
 
-        log_kl = self.halved(lambda u: np.atleast_1d(self.dot(rho, row(inside(u))[2])), penalty, 1)
+        def divisor(log_kl: Array) -> Array:
+            return np.atleast_1d(self.dot(visitation, row(inside(log_kl))[2]))
+
+        log_kl = self.halved(divisor, np.asarray(penalty, p.dtype), 1)
         return {"probabilities": row(inside(log_kl))[0], "max_kl": np.exp(log_kl[0])}
 
     def trust_region_dual(self, matrix: Array, gradient: Array, max_kl: float) -> Inputs:

@@ -59,6 +59,7 @@ CONVENTIONS: tuple[dict[str, str], ...] = (
     {"advantage.epsilon": "1e-6_at_least", "value_loss.clip": "clamped_error", "value_loss.factor": "1/2"},
     {"advantage.ddof": "1", "advantage.epsilon": "1e-6", "gae.value_target": "reward_to_go"},
     {"advantage.ddof": "1", "advantage.epsilon": "1e-8_in_root", "gae.value_target": "reward_to_go"},
+    {"line_search.accept": "no_worse_and_kl"},
     {"line_search.accept": "no_worse_and_kl", "kl.direction": "new_old"},
     {"line_search.accept": "kl_strict"},
     {"line_search.accept": "tenth_of_expected"},

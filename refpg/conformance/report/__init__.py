@@ -11,7 +11,7 @@
 """
 
 from refpg.conformance.report.badge import badge
-from refpg.conformance.report.files import FORMS, destinations, write, write_all
+from refpg.conformance.report.files import FORMS, destinations, write_all
 from refpg.conformance.report.html import html
 from refpg.conformance.report.jsonl import Recorded, json_lines, read_json_lines
 from refpg.conformance.report.junit import junit
@@ -35,6 +35,5 @@ __all__ = [
     "read_json_lines",
     "summary",
     "terminal",
-    "write",
     "write_all",
 ]

@@ -1,7 +1,6 @@
 """Reports as files: every path is looked at before anything is judged, and each file appears whole or not at all."""
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from refpg.conformance.report.junit import junit
 from refpg.conformance.report.markdown import markdown
 from refpg.conformance.report.record import Origin, ReportError
 from refpg.conformance.run import Run
+from refpg.files import write_whole
 
 # The option that asks for a form, and what it is.
 FORMS: Mapping[str, str] = {
@@ -85,29 +85,6 @@ def write_all(paths: Mapping[str, Path], run: Run, origin: Origin) -> None:
     """
     for form, path in paths.items():
         try:
-            write(path, _RENDER[form](run, origin))
+            write_whole(path, _RENDER[form](run, origin).encode())
         except OSError as error:
             raise ReportError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file atomically: a reader sees the old content or all of the new.
-
-    Parameters
-    ----------
-    path : Path
-        In a folder that exists.
-    text : str
-        The content, written as UTF-8.
-    """
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp is private; a report is not
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

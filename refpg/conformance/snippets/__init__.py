@@ -13,8 +13,10 @@ script, which shows refpg's own answer where yours is to be put.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from refpg.conformance.adapters import UsageError, nearest
+from refpg.conformance.ops import OPS
 from refpg.conformance.snippets.c import c
 from refpg.conformance.snippets.javascript import javascript
 from refpg.conformance.snippets.julia import julia
@@ -23,7 +25,7 @@ from refpg.conformance.snippets.python import python
 from refpg.conformance.snippets.rust import rust
 from refpg.conformance.vectors import Case, Vectors
 
-__all__ = ["LANGUAGES", "snippet"]
+__all__ = ["LANGUAGES", "declared", "snippet"]
 
 LANGUAGES: Mapping[str, Callable[[Case, Vectors], str]] = {
     "python": python,
@@ -33,6 +35,39 @@ LANGUAGES: Mapping[str, Callable[[Case, Vectors], str]] = {
     "c": c,
     "javascript": javascript,
 }
+
+
+def declared(case: Case, vectors: Vectors, conventions: Mapping[str, str]) -> Case:
+    """Return a case whose first certified answer, the one that is written, is that of the conventions.
+
+    Parameters
+    ----------
+    case : Case
+        The case.
+    vectors : Vectors
+        The release it is of.
+    conventions : mapping
+        Axis → value, as `refpg.conformance.presets.chosen` returns them; what is no axis of the op changes nothing.
+
+    Returns
+    -------
+    Case
+
+    Raises
+    ------
+    UsageError
+        If the case has no certified answer under them.
+    """
+    of_op = {axis: value for axis, value in conventions.items() if axis in OPS[case.op].conventions}
+    entry = case.under({axis: value for axis, value in of_op.items() if value != vectors.axes[axis].default})
+    if entry is None:
+        asked = ", ".join(f"{axis} = {value}" for axis, value in of_op.items())
+        known = " or ".join(
+            ", ".join(f"{axis} = {value}" for axis, value in one.conventions.items()) or "the defaults"
+            for one in case.expected
+        )
+        raise UsageError(f"{case.id} has no certified answer under {asked}, only under {known}")
+    return replace(case, expected=(entry, *(one for one in case.expected if one is not entry)))
 
 
 def snippet(case: Case, vectors: Vectors, language: str) -> str:

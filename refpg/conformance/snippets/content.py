@@ -14,7 +14,7 @@ from refpg.notation import Array
 
 
 class Output(NamedTuple):
-    """One array of the answer: ``path``, certified ``value``, ``tolerance`` of its entries, none where it is ``exact``."""
+    """One array of the answer: ``path``, certified ``value``, ``tolerance`` of its entries; none if it is ``exact``."""
 
     path: str
     value: Array
@@ -25,7 +25,7 @@ class Output(NamedTuple):
 def heading(case: Case, vectors: Vectors) -> list[str]:
     """Return what the case is, what it is for, and what the numbers hold under."""
     dims = ", ".join(f"{letter} = {length}" for letter, length in case.dims.items())
-    under = ", ".join(f"{axis} = {vectors.axes[axis].default}" for axis in OPS[case.op].conventions)
+    under = ", ".join(f"{axis} = {value}" for axis, value in conventions(case, vectors).items())
     return [
         f"{case.id}, revision {case.rev} of the vectors {vectors.release}: {case.title}",
         case.purpose,
@@ -33,8 +33,13 @@ def heading(case: Case, vectors: Vectors) -> list[str]:
     ]
 
 
+def conventions(case: Case, vectors: Vectors) -> dict[str, str]:
+    """Return the value of every axis of the op under which the first certified answer holds."""
+    return {axis: vectors.axes[axis].default for axis in OPS[case.op].conventions} | dict(case.expected[0].conventions)
+
+
 def outputs(case: Case, vectors: Vectors) -> list[Output]:
-    """Return the certified answer under the default conventions, and how far float64 may be from it."""
+    """Return the first certified answer, and how far float64 may be from it."""
     certified = case.expected[0].outputs
     tolerance = tolerances(certified, "float64", vectors.policy)
     return [Output(path, leaf.value, np.asarray(tolerance[path]), leaf.exact) for path, leaf in certified.items()]

@@ -1,13 +1,17 @@
-"""A case as a Python script: it runs as it is, with refpg's own function where yours is to be put."""
+"""A case as a Python script: it runs as it is, with refpg's own function where yours is to be put.
 
+What is compared, and how, needs NumPy alone: two dictionaries by array, and a function that says yes or no.
+"""
+
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from refpg.conformance.ops import OPS
+from refpg.conformance.snippets.content import conventions, outputs
 from refpg.conformance.snippets.plain import simple
-from refpg.conformance.tolerance import tolerances
 from refpg.conformance.vectors import Case, Vectors
 
 
@@ -38,20 +42,48 @@ def python(case: Case, vectors: Vectors) -> str:
         name = "certified" if entry is case.expected[0] else "another"
         values = {path: leaf.value for path, leaf in entry.outputs.items()}
         lines += ["", f"# Certified under {under}.", f"{name} = {_literal(values, 0)}"]
-    tolerance = tolerances(case.expected[0].outputs, "float64", vectors.policy)
-    largest = {path: f"{values.max():.2g}" for path, values in tolerance.items()}
-    defaults = {axis: vectors.axes[axis].default for axis in OPS[case.op].conventions}
+    answer = outputs(case, vectors)
+    tolerance = {one.path: one.tolerance.astype(one.value.dtype) for one in answer}
     lines += [
         "",
-        f"# The largest tolerance in float64: {', '.join(f'{path} {value}' for path, value in largest.items())}",
+        "# Of each number in float64.",
+        f"tolerance = {_literal(tolerance, 0)}",
+        "",
+        "",
+        "def conforms(answer):",
+        '    """Whether an answer, array by array as in `certified`, lies within the tolerance."""',
+        "    return all(  # NaN is within no tolerance",
+        "        np.shape(answer[name]) == right.shape and np.all(abs(np.subtract(answer[name], right)) <= tolerance[name])",
+        "        for name, right in certified.items()",
+        "    )",
+        "",
         "",
         "from refpg.conformance.reference import answers",
         "",
-        f"{case.op} = answers({defaults!r})[{case.op!r}]  # put your own function here",
-        f"print({case.op}(**inputs))",
-        "print(certified)",
+        f"{case.op} = answers({conventions(case, vectors)!r})[{case.op!r}]  # put your own function here",
+        f"answer = {case.op}(**inputs)",
+        *_by_array([one.path for one in answer], OPS[case.op].outputs),
+        "for name in certified:",
+        "    print(name, answer[name], certified[name], sep='\\n')",
+        "assert conforms(answer)",
     ]
     return "\n".join(lines)
+
+
+def _by_array(paths: list[str], names: Mapping[str, str]) -> list[str]:
+    """Return the lines that make of what a function returned, perhaps one bare output, a dictionary by array."""
+    lines = []
+    if len(names) == 1:
+        (name,) = names
+        lines += [f"if not isinstance(answer, dict) or {name!r} not in answer:", f"    answer = {{{name!r}: answer}}"]
+    if set(paths) != set(names):
+        lines += ["answer = {", *(f"    {path!r}: answer{_keys(path)}," for path in paths), "}"]
+    return lines
+
+
+def _keys(path: str) -> str:
+    """Return the brackets that lead to an array: ``['gradient']['layers'][0]['W']``."""
+    return "".join(f"[{part}]" if part.isdigit() else f"[{part!r}]" for part in re.findall(r"\w+", path))
 
 
 def _literal(value: Any, indent: int) -> str:
