@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 
 import refpg
-from refpg.conformance import laws, presets, releases, report, selfcheck, skeleton, smoke
+from refpg.conformance import explanations, laws, presets, releases, report, selfcheck, skeleton, smoke
 from refpg.conformance.adapters import TargetCrash, UsageError, bundled, nearest
 from refpg.conformance.export import FORMS, export
 from refpg.conformance.ops import OPS, PROFILES, Op, contract
 from refpg.conformance.replay import replay, replayed
 from refpg.conformance.run import CONFORM, HARNESS, MISMATCH, USAGE, check, ops_of
-from refpg.conformance.snippets import LANGUAGES, snippet
-from refpg.conformance.vectors import RELEASE, Case, VectorError, Vectors, load
+from refpg.conformance.signatures import legend
+from refpg.conformance.snippets import LANGUAGES, declared, snippet
+from refpg.conformance.vectors import RELEASE, Case, VectorError, load
 from refpg.conformance.waivers import read_waivers
 from refpg.conformance.worker import TIMEOUT, Command
 
@@ -154,10 +155,16 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("show", help="print a case, ready to be reproduced")
     command.add_argument("case", metavar="CASE", help="its id, e.g. gae/…")
     command.add_argument("--as", dest="form", choices=LANGUAGES, default="python", help="default: python")
+    command.add_argument(
+        "--declare", action="append", default=[], metavar="AXIS=VALUE", help="what is certified so; repeatable"
+    )
+    command.add_argument("--conventions", metavar="NAME", help="what is certified under this preset")
     command.set_defaults(run=_show)
 
-    command = commands.add_parser("explain", help="say what a known bug is, or what a case is for")
-    command.add_argument("name", metavar="BUG|CASE")
+    command = commands.add_parser("explain", help="say what a name stands for, or list the names")
+    command.add_argument(
+        "name", nargs="?", metavar="NAME", help="a case, an op, an axis, a bug, a law or a preset; all unless given"
+    )
     command.set_defaults(run=_explain)
 
     command = commands.add_parser("plot", help="draw a figure of the theory from exact numbers, or list them")
@@ -296,6 +303,7 @@ def _ops(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([op for op in contract() if op["name"] in ops], ensure_ascii=False, indent=1))
         return 0
+    print("\n  ".join(["types\n", *legend(OPS[op] for op in ops)]) + "\n")
     for profile in arguments.profile or PROFILES:
         print(f"{profile}\n")
         for op in ops:
@@ -327,8 +335,22 @@ def _conventions(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     case = _case(arguments.case)
-    print(snippet(case, load(ops=[case.op]), arguments.form))
+    vectors = load(ops=[case.op])
+    pairs = dict(_declaration(text, case.op) for text in arguments.declare)
+    preset = presets.chosen(arguments.conventions or {}, vectors.axes)
+    chosen = preset | presets.chosen(pairs, vectors.axes)
+    print(snippet(declared(case, vectors, chosen), vectors, arguments.form))
     return CONFORM
+
+
+def _declaration(text: str, op: str) -> tuple[str, str]:
+    axis, equals, value = text.partition("=")
+    known = OPS[op].conventions
+    if not equals:
+        raise UsageError(f"--declare {text}: expected AXIS=VALUE, e.g. kl.direction=new_old")
+    if axis not in known:
+        raise UsageError(f"--declare {text}: {op} depends on {', '.join(known) or 'no axis'}{nearest(axis, known)}")
+    return axis, value
 
 
 def _case(name: str) -> Case:
@@ -346,43 +368,13 @@ def _case(name: str) -> Case:
 
 def _explain(arguments: argparse.Namespace) -> int:
     name = arguments.name
-    if "/" in name:
-        _explain_case(_case(name))
-        return 0
-    vectors = load()
-    if name not in vectors.bugs:
-        known = [*vectors.bugs, *vectors.ids()]
-        raise UsageError(f"there is no bug {name!r}{nearest(name, known)}; the id of a case is op/slug")
-    _explain_bug(name, vectors)
-    return 0
-
-
-def _explain_bug(name: str, vectors: Vectors) -> None:
-    bug = vectors.bugs[name]
-    print(f"{name}: {bug.title}")
-    for label in ("wrong", "right", "effect", "hint", "exposes", "hides"):
-        text = getattr(bug, label)
-        if text:
-            print(f"  {label:<10}{text}")
-    if bug.evidence:
-        print(f"  {'seen in':<10}{', '.join(bug.evidence)}")
-    cases = [
-        case.id for of_op in vectors.cases.values() for case in of_op if any(wrong.bug == name for wrong in case.wrong)
-    ]
-    print(f"  {'found by':<10}{', '.join(cases) or 'no case of this release'}")
-
-
-def _explain_case(case: Case) -> None:
-    print(f"{case.id}, revision {case.rev}: {case.title}")
-    print(f"  {'purpose':<10}{case.purpose}")
-    print(f"  {'equation':<10}{case.reference}  ({OPS[case.op].summary})")
-    print(f"  {'dims':<10}{', '.join(f'{letter} = {length}' for letter, length in case.dims.items())}")
-    print(f"  {'resolves':<10}{', '.join(case.resolves)}")
-    for entry in case.expected[1:]:
-        print(f"  {'also':<10}certified under {', '.join(f'{a} = {v}' for a, v in entry.conventions.items())}")
-    print(f"  {'tells':<10}{', '.join(dict.fromkeys(wrong.bug for wrong in case.wrong)) or 'no known bug'}")
-    for route in case.provenance["routes"]:
-        print(f"  {'certified':<10}{route}")
+    if name is not None and "/" in name:
+        lines: Iterable[str] = explanations.case_explanation(_case(name))
+    else:
+        lines = explanations.contents(load()) if name is None else explanations.explanation(name, load())
+    for line in lines:
+        print(line)
+    return CONFORM
 
 
 def _plot(arguments: argparse.Namespace) -> int:

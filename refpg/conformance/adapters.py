@@ -33,6 +33,8 @@ from refpg.conformance.verdicts import Reply, call
 PEERS = Path(__file__).parent / "peers"
 
 _ATTRIBUTES = ("unsupported", "conventions", "dtype", "name", "version", "notes")
+_MISNAMED = 0.75  # closer to an op than helpers are: policy_loss is near policy_kl, make_policy is not
+_SHOWN = 8
 
 Functions = Mapping[str, Callable[..., Any]]
 
@@ -120,9 +122,9 @@ def bundled() -> list[str]:
     return sorted(path.stem.replace("_", "-") for path in PEERS.glob("*.py") if not path.stem.startswith("_"))
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], *, most: int = 3, cutoff: float = 0.6) -> str:
     """Return `` (did you mean …?)``, or nothing if no known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)
     return f" (did you mean {' or '.join(close)}?)" if close else ""
 
 
@@ -241,7 +243,38 @@ def _read(label: str, found: Any, axes: Mapping[str, Axis], dtypes: set[str]) ->
     for op, function in functions.items():
         if not callable(function):
             raise UsageError(f"{label}: {op} is a {type(function).__name__}, expected a function")
-    return replace(declared(label, tuple(functions), members, axes, dtypes), functions=functions)
+    adapter = declared(label, tuple(functions), members, axes, dtypes)
+    notes = (*adapter.notes, *_passed_over(_own_functions(found), adapter))
+    return replace(adapter, functions=functions, notes=notes)
+
+
+def _own_functions(found: Any) -> list[str]:
+    """Return the public functions that a target defines itself, not those it imports or inherits."""
+    if isinstance(found, ModuleType):
+        named, home = vars(found), found.__name__
+    else:
+        named, home = vars(type(found)), type(found).__module__
+    return [name for name, value in named.items() if not name.startswith("_") and _is_function_of(home, value)]
+
+
+def _is_function_of(home: str, value: Any) -> bool:
+    try:
+        is_function = not isinstance(value, type) and (callable(value) or isinstance(value, staticmethod | classmethod))
+        return is_function and getattr(value, "__module__", None) == home
+    except Exception:  # a proxy that cannot be looked at yet
+        return False
+
+
+def _passed_over(own: Sequence[str], adapter: Adapter) -> list[str]:
+    """Say which functions are perhaps ops under another name, and what there is if there is no op at all."""
+    others = [name for name in own if name not in OPS]
+    free = [op for op in OPS if op not in adapter.ops and op not in adapter.unsupported]
+    notes = []
+    if others and not adapter.ops:
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        notes.append(f"functions found: {', '.join(others[:_SHOWN])}{more}; none is named like an op: `refpg ops`")
+    guesses = {name: nearest(name, free, most=1, cutoff=_MISNAMED) for name in others}
+    return [*notes, *(f"not an op: {name}{guess}" for name, guess in guesses.items() if guess)]
 
 
 def declared(

@@ -5,16 +5,43 @@ path: ``advantages``, ``gradient.layers[0].W``, ``gradient.log_std``.
 """
 
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refpg.conformance.ops import Op
+from refpg.network import ACTIVATIONS
 from refpg.notation import Array
 
 _TYPE = re.compile(r"(float|int|bool|str|actions|network|policy|parameters)(?:\[([A-Za-z, ]*)\])?(\[\*\])?")
 _LARGEST_EXACT_INTEGER = 2**53
+
+_FAMILIES = ("categorical", "diagonal_gaussian")
+_MEANINGS = {
+    "[*]": ("int[M][*]", "M lists of row numbers, of any lengths"),
+    "network": ("network", '{"layers": [{"W": float[in, out], "b": float[out]}, ...], "activation": str}'),
+    "policy": (
+        "policy",
+        'a network with "distribution": "categorical" (its outputs are logits), or "diagonal_gaussian" (means) and '
+        '"log_std": float[A]',
+    ),
+    "parameters": ("parameters", '{"layers": [{"W": ..., "b": ...}, ...]}, and "log_std" where the policy has one'),
+    "actions": ("actions[B]", 'int[B] for "categorical", float[B, A] for "diagonal_gaussian"'),
+}
+_LETTERS = {
+    "B": "rows",
+    "A": "actions, or the dimensions of an action",
+    "K": "outputs of a network, or numbers that set a distribution",
+    "T": "time steps",
+    "E": "environments",
+    "D": "features of an observation",
+    "M": "minibatches",
+    "P": "parameters, layer by layer, W row by row, then b, log_std last",
+    "S": "states",
+}
+_LEGEND = 96
 
 
 class Type(NamedTuple):
@@ -45,6 +72,48 @@ def parse_type(text: str) -> Type:
         raise ValueError(f"parse_type: {text!r} is not a type of the contract")
     kind, letters, ragged = match.groups()
     return Type(kind, tuple(letters.replace(" ", "").split(",")) if letters else (), ragged is not None)
+
+
+def legend(ops: Iterable[Op]) -> list[str]:
+    """Return what the types of some ops mean, line by line, for a person.
+
+    Parameters
+    ----------
+    ops : iterable of Op
+        Only what occurs in their signatures is explained.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from refpg.conformance.ops import OPS
+    >>> print(*legend([OPS["log_prob_categorical"]]), sep="\\n")
+    float[B, A]  an array of that shape; without brackets, a scalar
+    letters      equal letters are equal lengths: B rows; A actions, or the dimensions of an action
+    """
+    texts = [text for op in ops for text in (*op.inputs.values(), *op.outputs.values())]
+    types = [parse_type(text) for text in texts]
+    found = {kind for kind, _, _ in types} | {"[*]" for _, _, ragged in types if ragged}
+    letters = {letter for _, letters, _ in types for letter in letters}
+    if "policy" in found:
+        found |= {"network"}
+    if "actions" in found:
+        letters |= {"A"}
+    entries = [("float[B, A]", "an array of that shape; without brackets, a scalar")]
+    entries += [entry for kind, entry in _MEANINGS.items() if kind in found]
+    if "network" in found:
+        hidden = "of the hidden layers, activation(h @ W + b); the last layer is affine"
+        entries += [("activation", f"{', '.join(ACTIVATIONS)} (gelu by erf; swish is silu): {hidden}")]
+    if letters:
+        meanings = "; ".join(f"{letter} {meaning}" for letter, meaning in _LETTERS.items() if letter in letters)
+        entries += [("letters", f"equal letters are equal lengths: {meanings}")]
+    return [
+        line
+        for name, meaning in entries
+        for line in textwrap.wrap(meaning, _LEGEND, initial_indent=f"{name:<13}", subsequent_indent=" " * 13)
+    ]
 
 
 def read_inputs(op: Op, raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
@@ -242,8 +311,8 @@ def _read_network(name: str, value: Any, *, is_policy: bool) -> dict[str, Any]:
     for word in words:
         if not isinstance(value.get(word), str):
             raise ValueError(f"{name}.{word} is not a string")
-    if is_policy and value["distribution"] not in ("categorical", "diagonal_gaussian"):
-        raise ValueError(f"{name}.distribution is {value['distribution']!r}, expected categorical, diagonal_gaussian")
+    if is_policy and value["distribution"] not in _FAMILIES:
+        raise ValueError(f"{name}.distribution is {value['distribution']!r}, expected {', '.join(_FAMILIES)}")
     gaussian = is_policy and value["distribution"] == "diagonal_gaussian"
     if gaussian != ("log_std" in parameters):
         raise ValueError(f"{name}.log_std belongs to diagonal_gaussian, and only there")

@@ -11,17 +11,12 @@ from pathlib import Path
 
 from refpg.conformance.adapters import UsageError
 from refpg.conformance.ops import OPS, Op
-from refpg.conformance.report import write
 from refpg.conformance.run import ops_of
+from refpg.conformance.signatures import legend
 from refpg.conformance.vectors import RELEASE, Axis, load
+from refpg.files import write_whole
 
 _WIDTH = 100
-_STRUCTURES = {
-    "network": '{"layers": [{"W": float[in, out], "b": float[out]}, ...], "activation": str}',
-    "policy": 'a network with "distribution", and "log_std": float[A] for "diagonal_gaussian"',
-    "parameters": '{"layers": [{"W": ..., "b": ...}, ...]}, and "log_std" where the policy has one',
-    "actions": 'int[B] for "categorical", float[B, A] for "diagonal_gaussian"',
-}
 
 
 def start(name: str, folder: Path, profiles: Sequence[str] = ()) -> list[Path]:
@@ -56,7 +51,7 @@ def start(name: str, folder: Path, profiles: Sequence[str] = ()) -> list[Path]:
     if importlib.util.find_spec(name) is not None:
         raise UsageError(f"init: there is a module {name} already, which {name}.py would hide; try {name}_refpg")
     for path, text in paths.items():
-        write(path, text)
+        write_whole(path, text.encode())
     return list(paths)
 
 
@@ -79,12 +74,9 @@ def adapter(name: str, ops: Sequence[str], profiles: Sequence[str] = ()) -> str:
     """
     axes = load(ops=()).axes
     used = [axis for axis in axes if any(axis in OPS[op].conventions for op in ops)]
-    kinds = {kind for op in ops for kind in _types(OPS[op])}
     asked = " ".join([f"{name}.py", *(f"--profile {profile}" for profile in profiles)])
     pytest = f"{f'test_{name}.py':<{len(asked) + 5}}"
-    structures = "".join(f"\n    {kind:<11} {meaning}" for kind, meaning in _STRUCTURES.items() if kind in kinds)
-    if structures:
-        structures = f"; and where a type is named so\n{structures}\n"
+    types = "\n".join(f"    {line}" for line in legend(OPS[op] for op in ops))
     return (
         f'''"""What refpg judges: write the functions in any order, and delete those you do not have.
 
@@ -92,8 +84,11 @@ def adapter(name: str, ops: Sequence[str], profiles: Sequence[str] = ()) -> str:
     refpg check {asked}     the judgement
     pytest {pytest}     the same, one test for each certified vector
 
-Inputs are keywords: NumPy arrays of the dtype below, and scalars{structures or '.'}
-Equal letters are equal lengths.  Return an array or tensor of any library, or {{"name": ...}} of several outputs.
+Inputs are keywords: NumPy arrays of the dtype below, scalars, and mappings of them:
+
+{types}
+
+Return an array or tensor of any library, or {{"name": ...}} of several outputs.
 Objectives are maximised, losses minimised; a mean is over rows.
 """
 
@@ -141,13 +136,11 @@ def test_{name}():
 '''
 
 
-def _types(op: Op) -> list[str]:
-    return [kind.partition("[")[0] for kind in (*op.inputs.values(), *op.outputs.values())]
-
-
 def _axis(name: str, axis: Axis) -> str:
     others = " or ".join(value for value in axis.values if value != axis.default)
-    return f'    # {axis.title}\n    # "{name}": "{axis.default}",  # or {others}\n'
+    entry = f'    # "{name}": "{axis.default}",  # or {others}'
+    lines = textwrap.wrap(entry, _WIDTH, subsequent_indent="    #     ", break_on_hyphens=False)
+    return f"    # {axis.title}\n" + "".join(f"{line}\n" for line in lines)
 
 
 def _function(op: Op) -> str:

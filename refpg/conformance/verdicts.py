@@ -7,6 +7,7 @@ finite, and lie within the tolerance.
 """
 
 import contextlib
+import inspect
 import io
 import traceback
 from collections.abc import Callable, Mapping
@@ -180,8 +181,8 @@ def call(
         return reply(error="NotImplementedError without a reason")
     except InvalidAnswer as error:
         return reply(error=str(error))
-    except (Exception, SystemExit):
-        return reply(error=_traceback())
+    except (Exception, SystemExit) as error:
+        return reply(error=_traceback() + (_takes(op, function, given) if isinstance(error, TypeError) else ""))
 
 
 def verdict_on(case: Case, expected: Expected, reply: Reply, dtype: str, policy: TolerancePolicy) -> Outcome:
@@ -340,6 +341,8 @@ def flatten(op: str, answer: Any, shapes: Mapping[str, Shape]) -> dict[str, Arra
         If an output is missing or unknown, or is not numbers of the right kind.
     """
     outputs = OPS[op].outputs
+    if answer is None:
+        raise InvalidAnswer(f"{op} returned None: is a `return` missing?")
     if hasattr(answer, "_asdict"):
         answer = answer._asdict()
     if isinstance(answer, Mapping) and set(answer) == set(outputs):
@@ -348,7 +351,8 @@ def flatten(op: str, answer: Any, shapes: Mapping[str, Shape]) -> dict[str, Arra
         named = {next(iter(outputs)): answer}
     else:
         what = f"a mapping with {_some(answer)}" if isinstance(answer, Mapping) else f"a {type(answer).__name__}"
-        raise InvalidAnswer(f"{op} returned {what}, expected a mapping with {_some(outputs)}")
+        form = ", ".join(f'"{name}": …' for name in outputs)
+        raise InvalidAnswer(f"{op} returned {what}, expected a mapping with {_some(outputs)}: return {{{form}}}")
     leaves: dict[str, Any] = {}
     for name, text in outputs.items():
         if parse_type(text).kind == "parameters":
@@ -462,6 +466,22 @@ def _identical(one: Any, other: Any) -> bool:
     if isinstance(other, list):
         return isinstance(one, list) and len(one) == len(other) and all(map(_identical, one, other))
     return type(one) is type(other) and one == other
+
+
+def _takes(op: str, function: Callable[..., Any], given: Mapping[str, Any]) -> str:
+    """Return a line that says which names a function takes, if it cannot be called with those of the op."""
+    try:
+        signature = inspect.signature(function)
+    except Exception:  # not every built-in function tells, and a signature may be anything
+        return ""
+    try:
+        signature.bind(**given)
+    except TypeError:
+        nothing = inspect.Parameter.empty
+        names = [one.replace(annotation=nothing, default=nothing) for one in signature.parameters.values()]
+        yours = ", ".join(map(str, names))
+        return f"\n{op} is called as {op}({', '.join(given)}); yours takes ({yours}): inputs are keywords"
+    return ""
 
 
 def _traceback() -> str:

@@ -93,6 +93,52 @@ def test_a_module_named_like_an_op_is_not_an_answer(here: Path, axes: Mapping[st
     assert list(found("imports.py", axes).functions) == ["ratio"]
 
 
+def test_functions_that_are_perhaps_misnamed_are_named(here: Path, axes: Mapping[str, Axis]) -> None:
+    (here / "misnamed.py").write_text(
+        "from difflib import get_close_matches as entropy_categoric\n"
+        "notes = 'mine'\n"
+        "unsupported = {'policy_kl': 'no tables'}\n"
+        "class Surrogate: pass\n"
+        "def ratio(old_log_prob, new_log_prob): pass\n"
+        "def ratios(x): pass\n"
+        "def log_prob_categoric(x): pass\n"
+        "def _kl_categoric(x): pass\n"
+        "def policy_loss(x): pass\n"
+        "def make_policy(x): pass\n"
+    )
+    assert found("misnamed.py", axes).notes == (
+        "mine",
+        "not an op: log_prob_categoric (did you mean log_prob_categorical?)",
+    )
+
+
+def test_if_nothing_is_named_like_an_op_it_says_what_there_is(here: Path, axes: Mapping[str, Axis]) -> None:
+    (here / "strange.py").write_text(
+        "from difflib import get_close_matches\n"
+        "def compute_gae(x): pass\n"
+        "def clip_objective(x): pass\n"
+        "class Mine:\n"
+        "    def compute_gae(self): pass\n"
+        "    @staticmethod\n"
+        "    def losses(): pass\n"
+        "class Heir(Mine):\n"
+        "    def own(self): pass\n"
+        "class Proxy:\n"
+        "    @property\n"
+        "    def __class__(self): raise RuntimeError('not yet')\n"
+        "proxy = Proxy()\n"
+    )
+    (here / "nothing.py").write_text("x = 1\n")
+    nothing = "none is named like an op: `refpg ops`"
+    assert found("strange.py", axes).notes == (
+        f"functions found: compute_gae, clip_objective; {nothing}",
+        "not an op: clip_objective (did you mean clipped_objective?)",
+    )
+    assert found("strange.py:Mine", axes).notes == (f"functions found: compute_gae, losses; {nothing}",)
+    assert found("strange.py:Heir", axes).notes == (f"functions found: own; {nothing}",)
+    assert found("nothing.py", axes).notes == found({}, axes).notes == ()
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

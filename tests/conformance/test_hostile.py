@@ -164,7 +164,7 @@ INVALID = {
     "complex numbers": ("right = right + 0j", "ratio holds complex128, expected real numbers"),
     "texts": ("right = [str(y) for y in right]", "expected real numbers"),
     "booleans": ("right = right > 0", "ratio holds bool"),
-    "nothing": ("right = None", "ratio holds object"),
+    "nothing": ("right = None", "ratio returned None"),
     "a mapping": ("right = {'ratoi': right}", "expected real numbers"),
     "a ragged list": ("right = [[1.0], [1.0, 2.0]]", "cannot be read as an array"),
     "an array that refuses": (

@@ -25,6 +25,7 @@ from refpg.conformance.report.jsonl import MAX_NUMBERS
 from refpg.conformance.run import Run, check
 from refpg.conformance.vectors import load
 from refpg.conformance.verdicts import Verdict
+from refpg.files import write_whole
 
 from . import synthetic
 
@@ -135,7 +136,8 @@ KL = {"kl.direction": "new_old"}
         (Diagnosis("pair", True, ("a", "b"), (), (("DIAGNOSIS", ""),), "`a` and `b`"), ("pair", "`a` and `b`")),
         (Diagnosis("law", True, (), (), (("DIAGNOSIS", ""),), "ratios_multiply"), ("law", "ratios_multiply")),
         (Diagnosis("pair", True, ("a", "b"), (), (("DIAGNOSIS", ""), ("one of", "`a`"))), None),
-        (Diagnosis("structure", True, (), (), (("DIAGNOSIS", "twice"),)), None),
+        (Diagnosis("structure", True, (), (), (("DIAGNOSIS", "twice"),)), ("structure", "twice")),
+        (Diagnosis("structure", False, (), (), (("DIAGNOSIS", "twice"), ("but", "once"))), None),
         (Diagnosis("none", False, (), (), ()), None),
     ],
 )
@@ -156,6 +158,100 @@ def test_an_explanation_of_two_causes_is_summed_up_in_every_form(data: Path) -> 
     assert "<h3>Two causes at once: <code>ratio-inverted</code> and <code>ratio-broadcast</code></h3>" in said["html"]
 
 
+def several() -> dict[str, Any]:
+    """One op each: a structure, two crashes, a convention that was not declared, and what nothing explains."""
+
+    def td_errors(**inputs: Any) -> Any:
+        steps = int(8 * inputs["gamma"])  # 6, 4, 8
+        raise KeyError("next") if steps == 8 else IndexError(f"index {steps} is out of bounds for axis 0")
+
+    def line_search(**inputs: Any) -> Any:
+        layer = {"W": np.array([[0.7, -1.3]]), "b": np.array([0.3, 0.41])}
+        return {"parameters": {"layers": [layer]}, "accepted": 77}
+
+    return {
+        "ratio": lambda **inputs: synthetic.ratio(**inputs)[:, None],
+        "td_errors": td_errors,
+        "mean_kl": synthetic.mean_kl("new_old"),
+        "line_search": line_search,
+    }
+
+
+def test_every_certain_cause_is_found_once_however_few_cases_have_it(data: Path) -> None:
+    run = check(several(), data=data)
+    found = [(finding.kind, finding.op, len(finding.positions)) for finding in record.findings(run)]
+    assert sorted(found) == [
+        ("convention", "", 1),
+        ("crash", "td_errors", 1),
+        ("crash", "td_errors", 2),
+        ("structure", "ratio", 2),
+    ]
+    assert sum(line.startswith("FINDING ") for line in report.terminal(run)) == len(found)
+    *told, without = report.html(run, ORIGIN).partition("</section>")[0].split('<article class="finding')[1:]
+    assert len(told) == len(found)
+    assert "<h3>Without a certain cause</h3>" in without
+    assert re.findall('href="#(.*?)"', without) == ["line_search/first"]
+
+
+def test_the_forms_agree_on_how_much_is_explained(data: Path) -> None:
+    run = check(several(), data=data)
+    whole = record.explained(run)
+    assert (whole.causes, whole.failures, len(whole.without)) == (4, 7, 1)
+    said = forms(run)
+    sentence = "4 causes explain 6 of 7 failures; 1 has no certain cause"
+    for form in ("terminal", "markdown"):
+        assert f"\nFINDINGS   {sentence}\n           where          line_search/" in said[form]
+    assert f"that could not be judged. {sentence}. Of the whole profile" in said["html"]
+
+
+def test_a_violated_law_is_found_and_explains_nothing(data: Path) -> None:
+    adapter = {"td_errors": lambda **inputs: np.where(inputs["terminated"], 7.0, synthetic.td_errors(**inputs))}
+    run = check(adapter, data=data)
+    failed = tuple(i for i, outcome in enumerate(run.outcomes) if outcome.verdict is Verdict.WRONG)
+    assert [(finding.kind, finding.positions) for finding in record.findings(run)] == [("law", failed)]
+    assert record.explained(run) == record.Explained(0, len(failed), failed)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "on_the_page"),
+    [({"line_search"}, "4 causes explain all of them."), ({"ratio", "td_errors", "mean_kl"}, "1</strong> wrong. Of")],
+)
+def test_nothing_is_said_at_the_end_where_everything_or_nothing_is_explained(
+    data: Path, left_out: set[str], on_the_page: str
+) -> None:
+    run = check({op: function for op, function in several().items() if op not in left_out}, data=data)
+    said = forms(run)
+    assert "FINDINGS" not in said["terminal"] + said["markdown"]
+    assert on_the_page in said["html"]
+
+
+def test_a_structure_and_a_crash_are_told_in_full_once(data: Path) -> None:
+    run = check(several(), data=data)
+    for form in ("terminal", "markdown"):
+        lines = forms(run)[form].splitlines()
+        assert sum("DIAGNOSIS" in line and "the values are right, the shape is not" in line for line in lines) == 1
+        assert sum(line.strip() == "DIAGNOSIS      the same structure again" for line in lines) == 1
+        assert sum("Traceback" in line for line in lines) == 2
+        (again,) = [i for i, line in enumerate(lines) if line.strip().startswith("again ")]
+        assert lines[again - 1] == "HARNESS    td_errors/open-4x3"
+        assert lines[again].strip() == "again          IndexError: index 4 is out of bounds for axis 0"
+
+
+def test_who_prints_is_named_once_though_all_is_right(data: Path) -> None:
+    loud = {"td_errors": lambda **inputs: print("here") or synthetic.td_errors(**inputs), "ratio": synthetic.ratio}
+    said = forms(check(loud, data=data))
+    for form in ("terminal", "markdown"):
+        printed = [line for line in said[form].splitlines() if line.startswith("PRINTED")]
+        assert printed == ["PRINTED    td_errors: 3 cases wrote to standard output"]
+
+
+def test_a_case_that_was_not_asked_for_is_none_that_does_not_conform(tmp_path: Path) -> None:
+    files = synthetic.release()
+    files["ratio"][0]["stability"] = True
+    run = check({"ratio": synthetic.ratio}, data=synthetic.write(tmp_path, files))
+    assert '<span class="conforms">1 of 1 conform, 1 not asked</span>' in report.html(run, ORIGIN)
+
+
 # The terminal.
 
 
@@ -169,7 +265,9 @@ def test_a_failure_reads_like_the_design_s(data: Path) -> None:
     assert lines[found + 1].strip() == (
         f"td_errors[0, 1]  got 7.0   certified {certified[0, 1]} ± 1e-57        (first of 3 wrong of 12)"
     )
-    assert lines[-2].strip() == "reproduce      refpg show td_errors/ends-4x3 --as python"
+    (last,) = [i for i, line in enumerate(lines) if line.startswith("FINDING")]
+    assert lines[last - 1].strip() == "reproduce      refpg show td_errors/ends-4x3 --as python"
+    assert lines[last + 1].split() == ["where", "td_errors/ends-4x3"]
     assert lines[-1].endswith("exit 1")
 
 
@@ -387,14 +485,14 @@ def test_a_badge_names_what_is_less_than_everything(data: Path) -> None:
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.md"
-    report.write(path, "old")
+    write_whole(path, b"old")
     with monkeypatch.context() as broken:
         broken.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
-            report.write(path, "new")
+            write_whole(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-    report.write(path, "new")
+    write_whole(path, b"new")
     assert path.read_text() == "new"
 
 

@@ -18,7 +18,7 @@ from refpg.conformance.run import check
 
 from . import synthetic
 from .browser import Browser, browser, required
-from .test_report import ORIGIN, hostile
+from .test_report import ORIGIN, hostile, several
 
 __all__ = ["browser"]
 
@@ -39,7 +39,10 @@ def mixed() -> dict[str, Any]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     data = synthetic.write(folder / "data")
+    files = synthetic.release()
+    files["td_errors"][0]["stability"] = True
     runs = {
+        "several": check(several(), data=synthetic.write(folder / "stability", files)),
         "mixed": check(mixed(), data=data),
         "hostile": check(hostile(), data=data),
         "nothing": check({}, data=data),
@@ -54,7 +57,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return paths | {"badge": folder / "badge.svg"}
 
 
-PAGES = ("mixed", "hostile", "nothing", "right", "published")
+PAGES = ("mixed", "several", "hostile", "nothing", "right", "published")
 
 
 def test_in_continuous_integration_a_missing_browser_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import refpg.__main__ as command_line
-from refpg.conformance import report, vectors
+from refpg.conformance import explanations, presets, report, vectors
 from refpg.conformance.adapters import UsageError
+from refpg.conformance.laws import LAWS
 from refpg.conformance.ops import OPS
 from refpg.conformance.run import Run, check
 from refpg.conformance.verdicts import Verdict
@@ -271,9 +272,16 @@ def cli(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["show", "ratio/five"], 0),
         (["show", "ratio/fvie"], 2),
         (["show", "nonsense"], 2),
+        (["show", "mean_kl/two-logits", "--declare", "kl.direction=new_old"], 0),
+        (["show", "mean_kl/two-logits", "--declare", "kl.direction=newold"], 2),
+        (["show", "mean_kl/two-logits", "--declare", "kl.directoin=new_old"], 2),
+        (["show", "mean_kl/two-logits", "--declare", "kl.direction"], 2),
+        (["show", "mean_kl/two-logits", "--conventions", "nonsense"], 2),
         (["explain", "td-no-mask"], 0),
         (["explain", "td-no-musk"], 2),
         (["explain", "mean_kl/two-logits"], 0),
+        (["explain", "mean_kl/two-logit"], 2),
+        (["explain"], 0),
     ],
 )
 def test_exit_codes(cli: Path, arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -325,11 +333,53 @@ def test_a_case_shown_as_python_runs_and_holds_the_same_numbers(
         assert np.array_equal(namespace["certified"][path], leaf.value)
 
 
+def test_a_case_is_shown_under_the_conventions_declared(cli: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = vectors.load(cli / "data").case("mean_kl/two-logits")
+    assert known is not None
+    found = []
+    for declared in ([], ["--declare", "kl.direction=new_old"], ["--declare", "kl.direction=old_new"]):
+        command_line.main(["show", "mean_kl/two-logits", "--as", "json", *declared])
+        found.append(json.loads(capsys.readouterr().out)["expected"][0]["outputs"]["mean_kl"]["value"])
+    default, other = (entry.outputs["mean_kl"].value.tolist() for entry in known.expected)
+    assert default != other
+    assert found == [default, other, default]
+
+
 def test_a_bug_is_explained_with_the_cases_that_find_it(cli: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command_line.main(["explain", "td-no-mask"])
     out = capsys.readouterr().out
     assert "the value of the next episode leaks in" in out
     assert "found by  td_errors/ends-4x3, td_errors/undiscounted-4x3" in out
+
+
+def test_whatever_has_a_name_is_explained_and_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    known = vectors.load()
+    names = [*OPS, *known.axes, *known.bugs, *LAWS, *presets.presets(known.axes)]
+    listed = " ".join(explanations.contents(known)).replace(",", " ").split()
+    for name in names:
+        assert explanations.explanation(name, known)[0].startswith(name), name
+        assert name in listed
+    assert command_line.main(["explain"]) == 0
+    assert " ".join(capsys.readouterr().out.replace(",", " ").split()) == " ".join(listed)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gae", ["profile estimators", "gae.value_target = lambda_return", "mistake   gae-done-late:"]),
+        ("kl.direction", ["value     old_new (default): KL(old ‖ new)", "of        mean_kl, mean_kl_gradient"]),
+        ("ratios_multiply", ["r(a, b) r(b, c) = r(a, c).  [PPO (6)]", "of        ratio", "which of the two is old"]),
+        ("stable-baselines3", ["advantage.ddof = 1", "beyond    advantages are normalised in each minibatch"]),
+    ],
+)
+def test_an_explanation_says_what_belongs_to_the_name(name: str, said: list[str]) -> None:
+    text = "\n".join(explanations.explanation(name, vectors.load()))
+    assert all(words in text for words in said), text
+
+
+def test_what_has_no_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"no op or axis or bug or law or preset 'gea' \(did you mean gae"):
+        explanations.explanation("gea", vectors.load())
 
 
 def test_the_module_runs_as_a_program() -> None:

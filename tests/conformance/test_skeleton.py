@@ -1,6 +1,7 @@
 """`refpg init` writes files that run at once, red until something is written; `refpg smoke` finds what is no answer."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from refpg.conformance import skeleton, smoke
 from refpg.conformance.adapters import UsageError
 from refpg.conformance.ops import OPS, PROFILES
 from refpg.conformance.run import check
+from refpg.conformance.signatures import legend
 from refpg.conformance.vectors import RELEASE, load
 from refpg.conformance.worker import Command
 
@@ -47,6 +49,35 @@ def test_a_skeleton_names_every_op_of_its_profiles_with_its_signature(here: Path
                 for line in told.splitlines()
             ), (op, name)
     assert max(map(len, source.splitlines())) <= 120
+
+
+@pytest.mark.parametrize("profiles", [[], *([profile] for profile in PROFILES)])
+def test_what_its_types_mean_is_said_at_its_head_and_by_ops(
+    here: Path, profiles: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    skeleton.start("begun", here, profiles)
+    head = (ast.get_docstring(ast.parse((here / "begun.py").read_text(encoding="utf-8"))) or "").splitlines()
+    options = [word for profile in profiles for word in ("--profile", profile)]
+    assert command_line.main(["ops", *options]) == 0
+    printed = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    ops = [op for op in OPS.values() if not profiles or op.profile in profiles]
+    told = [line.strip() for line in legend(ops)]
+    first = printed.index(told[0])
+    assert printed[first : first + len(told)] == told
+    first = [line.strip() for line in head].index(told[0])
+    assert [line.strip() for line in head[first : first + len(told)]] == told
+
+
+def test_the_legend_explains_all_that_occurs_and_nothing_else() -> None:
+    for op in OPS.values():
+        types = " ".join([*op.inputs.values(), *op.outputs.values()])
+        names, text = [line.split()[0] for line in legend([op])], " ".join(" ".join(legend([op])).split())
+        for kind in ("policy", "parameters", "actions[B]", "int[M][*]"):
+            assert (kind in names) == (kind in types), (op.name, kind)
+        assert ("network" in names) == ("activation" in names) == bool({"network", "policy"} & set(types.split()))
+        said = {meaning[:1] for meaning in text.partition("equal lengths: ")[2].split("; ")} - {""}
+        inside = {letter for group in re.findall(r"\[([A-Z, ]+)\]", types) for letter in group.split(", ")}
+        assert said == inside | ({"A"} if "actions[" in types else set()), op.name
 
 
 def test_a_skeleton_is_judged_at_once_and_answers_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

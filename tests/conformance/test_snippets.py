@@ -1,5 +1,7 @@
 """A case as text to paste: it compiles, holds the same numbers, and tells a right answer from a wrong one."""
 
+import contextlib
+import io
 import json
 import math
 import re
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 
 from refpg.conformance.adapters import UsageError
-from refpg.conformance.snippets import LANGUAGES, snippet
+from refpg.conformance.snippets import LANGUAGES, declared, snippet
 from refpg.conformance.snippets.content import identifier
 from refpg.conformance.snippets.plain import simple
 from refpg.conformance.tolerance import tolerances
@@ -438,3 +440,53 @@ def test_what_a_case_says_of_itself_cannot_leave_its_comment(tmp_path: Path) -> 
 def test_another_language_is_refused() -> None:
     with pytest.raises(UsageError, match=r"'jula' \(did you mean julia"):
         snippet(VECTORS.cases["ratio"][0], VECTORS, "jula")
+
+
+# Python, and the conventions of a snippet.
+
+
+@pytest.mark.parametrize("op", VECTORS.cases)
+def test_a_case_in_python_runs_as_it_is_under_every_convention(op: str) -> None:
+    """refpg's own answers conform, whatever their form: a number, an array, a mapping, layers."""
+    for case in VECTORS.cases[op]:
+        for entry in case.expected:
+            text = snippet(declared(case, VECTORS, entry.conventions), VECTORS, "python")
+            with contextlib.redirect_stdout(io.StringIO()):
+                exec(text, {})
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_case_in_python_judges(op: str) -> None:
+    case = VECTORS.cases[op][-1]
+    outputs = case.expected[0].outputs
+    namespace: dict[str, Any] = {}
+    exec(snippet(case, VECTORS, "python").partition("from refpg")[0], namespace)
+    for flat, conforms in answers(case):
+        given = {
+            path: array.reshape(leaf.value.shape) for array, (path, leaf) in zip(flat, outputs.items(), strict=True)
+        }
+        assert namespace["conforms"](given) is conforms
+        assert namespace["conforms"]({path: array.tolist() for path, array in given.items()}) is conforms
+    for path, leaf in outputs.items():
+        misshapen = {name: one.value for name, one in outputs.items()} | {path: leaf.value[None]}
+        assert not namespace["conforms"](misshapen)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_snippet_holds_the_answer_of_the_conventions(language: str) -> None:
+    case = VECTORS.cases["mean_kl"][0]
+    other = declared(case, VECTORS, {"kl.direction": "new_old", "advantage.ddof": "1"})
+    assert dict(other.expected[0].conventions) == {"kl.direction": "new_old"}
+    assert sorted(map(id, other.expected)) == sorted(map(id, case.expected))
+    alone = replace(case, expected=other.expected[:1])
+    if language not in ("python", "json"):
+        assert "kl.direction = new_old" in snippet(other, VECTORS, language)
+        assert snippet(other, VECTORS, language) == snippet(alone, VECTORS, language)
+    assert snippet(other, VECTORS, language) != snippet(case, VECTORS, language)
+
+
+def test_what_is_not_certified_is_refused_with_what_is() -> None:
+    case = VECTORS.cases["mean_kl"][0]
+    case = replace(case, expected=case.expected[:1])
+    with pytest.raises(UsageError, match="no certified answer under kl.direction = new_old, only under the defaults"):
+        declared(case, VECTORS, {"kl.direction": "new_old"})

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from refpg.conformance.ops import OPS
 from refpg.conformance.vectors import Case, Vectors, load
 from refpg.conformance.verdicts import (
     InvalidAnswer,
@@ -203,6 +204,34 @@ def test_a_missing_argument_is_the_harness_s_error(vectors: Vectors) -> None:
     assert "unexpected keyword argument" in outcome.message
 
 
+def test_a_function_of_other_names_is_told_both(vectors: Vectors) -> None:
+    def other(r: int, *args: Any, gamma: float = 0.9, **more: Any) -> None: ...
+
+    given = ", ".join(OPS["td_errors"].inputs)
+    told = f"td_errors is called as td_errors({given}); yours takes (r, *args, gamma, **more): inputs are keywords"
+    assert judge(vectors, other).message.splitlines()[-1] == told
+
+
+def test_a_type_error_of_its_own_is_not_blamed_on_the_names(vectors: Vectors) -> None:
+    def own(**inputs: Any) -> Any:
+        raise TypeError("mine")
+
+    assert judge(vectors, own).message.splitlines()[-1] == "TypeError: mine"
+
+    class Shy:
+        @property
+        def __signature__(self) -> Any:
+            raise RuntimeError("not yours")
+
+        def __call__(self, r: Any) -> Any: ...
+
+    assert "unexpected keyword argument" in judge(vectors, Shy()).message.splitlines()[-1]
+
+
+def test_a_function_that_returns_nothing_is_asked_for_its_return(vectors: Vectors) -> None:
+    assert judge(vectors, lambda **inputs: None).message == "td_errors returned None: is a `return` missing?"
+
+
 def test_not_implemented_with_a_reason_is_unsupported(vectors: Vectors) -> None:
     def partly(**inputs: Any) -> Any:
         raise NotImplementedError("one environment only")
@@ -297,8 +326,9 @@ class Estimate(NamedTuple):
 def test_named_tuples_are_mappings_and_plain_tuples_are_not() -> None:
     shapes: Any = {name: type("S", (), {"kind": "float"}) for name in ("advantages", "value_targets")}
     assert list(flatten("gae", Estimate(1.0, 2.0), shapes)) == ["advantages", "value_targets"]
-    with pytest.raises(InvalidAnswer, match="expected a mapping with advantages, value_targets"):
+    with pytest.raises(InvalidAnswer, match="expected a mapping with advantages, value_targets") as refused:
         flatten("gae", (1.0, 2.0), shapes)
+    assert str(refused.value).endswith(': return {"advantages": …, "value_targets": …}')
     with pytest.raises(InvalidAnswer, match="a mapping with advantages, expected"):
         flatten("gae", {"advantages": 1.0}, shapes)
     with pytest.raises(InvalidAnswer, match="a mapping with"):

@@ -8,6 +8,7 @@ import base64
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from html import escape
 from pathlib import Path
@@ -16,20 +17,22 @@ import numpy as np
 
 from refpg.conformance.ops import OPS
 from refpg.conformance.report.record import (
+    FAILED,
     NOT_EXECUTED,
-    RED,
     Entry,
     Finding,
     Origin,
     conventions_of,
     dtypes_of,
     entry,
+    explained,
     findings,
     named,
     pairs,
     plain,
     plain_lines,
     plural,
+    reproduced,
     times,
     vectors_of,
     waived,
@@ -222,15 +225,9 @@ def _standing(run: Run) -> str:
 
 
 def _causes(run: Run) -> str:
-    """Return how many causes explain how many of the mismatches."""
-    found = [finding for finding in findings(run) if finding.kind != "law"]
-    explained = sum(len(finding.positions) for finding in found)
-    red = sum(outcome.verdict in RED for outcome in run.outcomes)
-    if not explained:
-        return ""
-    harness = run.counts()["harness_error"]
-    which = "all of them" if explained == red and not harness else f"{explained} of them"
-    return f"{plural(len(found), 'cause')} {'explains' if len(found) == 1 else 'explain'} {which}."
+    """Return how many causes explain how many of the failures."""
+    whole = explained(run)
+    return f"{whole}." if whole.causes else ""
 
 
 def _whole(run: Run) -> Iterator[str]:
@@ -260,25 +257,18 @@ def _findings(run: Run) -> Iterator[str]:
     yield '<section aria-labelledby="findings">'
     yield '<h2 id="findings">What was found</h2>'
     found = findings(run)
-    explained = {i for finding in found for i in finding.positions}
+    told = {i for finding in found for i in finding.positions}
     for finding in found:
-        yield from _bug(run, finding) if finding.kind == "bug" else _other(run, finding)
-    unexplained = [i for i, o in enumerate(run.outcomes) if o.verdict in RED and i not in explained]
+        yield from {"bug": _bug, "crash": _crash}.get(finding.kind, _other)(run, finding)
+    unexplained = [i for i, o in enumerate(run.outcomes) if o.verdict in FAILED and i not in told]
     if unexplained:
         kind = "wrong" if any(run.outcomes[i].verdict is Verdict.WRONG for i in unexplained) else "imprecise"
         yield f'<article class="finding {kind}">'
-        yield "<h3>Neither a known mistake nor another convention</h3>"
+        yield "<h3>Without a certain cause</h3>"
         yield _list("told wide", [(_link(run, i), _first_line(run, i)) for i in unexplained])
         yield "</article>"
-    errors = [i for i, outcome in enumerate(run.outcomes) if outcome.verdict is Verdict.HARNESS_ERROR]
-    if errors:
-        yield '<article class="finding harness_error">'
-        yield "<h3>What could not be judged</h3>"
-        last = [(i, (plain_lines(run.outcomes[i].message) or ["no message"])[-1]) for i in errors]
-        yield _list("told wide", [(_link(run, i), _text(line)) for i, line in last])
-        yield "</article>"
     excused = [i for i, outcome in enumerate(run.outcomes) if outcome.verdict is Verdict.WAIVED]
-    if not (found or unexplained or errors or excused or run.stale):
+    if not (found or unexplained or excused or run.stale):
         said = "Every answer that was given conforms." if run.counts()["executed"] else "No answer was given."
         yield f'<p class="calm">{said}</p>'
     if run.stale:
@@ -317,10 +307,10 @@ def _bug(run: Run, finding: Finding) -> Iterator[str]:
 
 
 def _other(run: Run, finding: Finding) -> Iterator[str]:
-    """Yield another convention, two causes at once, or a violated law, in the words of the diagnosis."""
+    """Yield another convention, two causes at once, a structure or a violated law, in the words of the diagnosis."""
     first = finding.positions[0]
     kind = "imprecise" if finding.kind == "convention" else "wrong"
-    title = finding.titled(run)
+    title = f"a simple structure in `{finding.op}`" if finding.kind == "structure" else finding.titled(run)
     yield f'<article class="finding {kind}">'
     yield f"<h3>{_prose(title[0].upper() + title[1:])}</h3>"
     yield f'<p class="soft">{_count(run, finding)}</p>'
@@ -329,9 +319,18 @@ def _other(run: Run, finding: Finding) -> Iterator[str]:
     yield "</article>"
 
 
+def _crash(run: Run, finding: Finding) -> Iterator[str]:
+    yield '<article class="finding harness_error">'
+    yield f"<h3>{_code(finding.op)} could not be judged</h3>"
+    yield f'<p class="soft">{_count(run, finding)}</p>'
+    yield _list("told", [("reason", _text(finding.name)), ("cases", _links(run, finding.positions))])
+    yield "</article>"
+
+
 def _count(run: Run, finding: Finding) -> str:
     ops = list(dict.fromkeys(run.outcomes[i].op for i in finding.positions))
-    return f"{plural(len(finding.positions), 'answer')} of {', '.join(map(_code, ops))}"
+    noun = "case" if finding.kind == "crash" else "answer"
+    return f"{plural(len(finding.positions), noun)} of {', '.join(map(_code, ops))}"
 
 
 def _first_line(run: Run, i: int) -> str:
@@ -402,9 +401,8 @@ def _filter(run: Run, executed: list[int]) -> Iterator[str]:
 
 def _opened(run: Run) -> set[int]:
     """Return the cases that are open at first: one of each finding, and what no finding explains."""
-    told = findings(run)
-    again = {i for finding in told for i in finding.positions[1:]}
-    bad = {i for i, outcome in enumerate(run.outcomes) if outcome.verdict in (*RED, Verdict.HARNESS_ERROR)}
+    again = {i for finding in findings(run) for i in finding.positions[1:]}
+    bad = {i for i, outcome in enumerate(run.outcomes) if outcome.verdict in FAILED}
     return bad - again
 
 
@@ -413,13 +411,14 @@ def _op(run: Run, op: str, positions: list[int], scale: _Scale, opened: set[int]
     conform = sum(outcome.verdict is Verdict.CONFORMS for outcome in outcomes)
     errors = [outcome.worst for outcome in outcomes if outcome.comparisons]
     worst = max(errors, default=math.nan)
-    whole = sum(outcome.op == op for outcome in run.outcomes)
+    rest = Counter(outcome.verdict for outcome in run.outcomes if outcome.op == op and outcome.verdict not in CALLED)
+    said = ", ".join([f"{conform} of {len(outcomes)} conform", *(f"{n} {WORDS[why][0]}" for why, n in rest.items())])
     bad = [outcome.verdict for outcome in outcomes if outcome.verdict is not Verdict.CONFORMS]
     kind = _kind(Verdict.WRONG if Verdict.WRONG in bad else bad[0] if bad else Verdict.CONFORMS)
     is_open = " open" if opened & set(positions) else ""
     yield f'<details class="op" id="{op}"{is_open}>'
     yield (
-        f'<summary><h4><code>{op}</code></h4><span class="{kind}">{conform} of {whole} conform</span>'
+        f'<summary><h4><code>{op}</code></h4><span class="{kind}">{said}</span>'
         f"{_worst(worst, kind, scale)}</summary>"
     )
     yield '<div class="inside">'
@@ -461,7 +460,7 @@ def _case(run: Run, i: int, scale: _Scale, is_open: bool) -> Iterator[str]:
         told = [("waived", _text(waived(run, outcome))), *told]
     if outcome.changed:
         told.append(("also", f"the call changed its inputs: {_text(', '.join(outcome.changed))}"))
-    command = _code(f"refpg show {outcome.case} --as python")
+    command = _code(reproduced(outcome))
     yield _list("told", [*told, *_about(run, outcome, case), ("reproduce", command)])
     if printed := plain_lines(outcome.printed):
         yield '<p class="soft">It printed:</p>'
@@ -557,8 +556,9 @@ def _reading(run: Run, scale: _Scale) -> Iterator[str]:
     )
     yield _list("told", [(WORDS[verdict][0], meaning) for verdict, (_, meaning) in WORDS.items()])
     yield (
-        "<p>Counts are over the whole profile: what was not executed does not conform. A difference in conventions is "
-        "not a mistake; declare it, and other certified numbers apply.</p>"
+        "<p>Counts are over the whole profile: what was not executed does not conform. Beside an operation they "
+        "are over the cases executed, and the rest is named. A difference in conventions is not a mistake; declare it, "
+        "and other certified numbers apply.</p>"
     )
     yield "</section>"
 

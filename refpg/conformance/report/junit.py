@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from refpg.conformance.ops import OPS
-from refpg.conformance.report.record import RED, Origin, named, pairs, plain, plain_lines, times, waived
+from refpg.conformance.report.record import RED, Origin, named, pairs, plain, plain_lines, reproduced, times, waived
 from refpg.conformance.report.terminal import mismatch
 from refpg.conformance.run import Run
 from refpg.conformance.verdicts import Outcome, Verdict
@@ -96,7 +96,7 @@ def _result(run: Run, i: int, outcome: Outcome) -> Iterator[str]:
         )
     elif outcome.verdict is Verdict.HARNESS_ERROR:
         lines = plain_lines(outcome.message) or ["no message"]
-        text = "\n".join([*lines, f"reproduce: refpg show {outcome.case} --as python"])
+        text = "\n".join([*lines, f"reproduce: {reproduced(outcome)}"])
         yield f'<error type="harness" message={quoteattr(lines[-1])}>{escape(text)}</error>'
     elif outcome.verdict is Verdict.WAIVED:
         yield f"<skipped message={quoteattr(f'WAIVED: {plain(waived(run, outcome))}')}/>"

@@ -4,7 +4,15 @@ import re
 
 from refpg.conformance.ops import PROFILES
 from refpg.conformance.report.record import Origin, named, plain
-from refpg.conformance.report.terminal import excuses, harness_error, mismatches, not_executed, shared, summary
+from refpg.conformance.report.terminal import (
+    excuses,
+    harness_errors,
+    mismatches,
+    not_executed,
+    printed,
+    shared,
+    summary,
+)
 from refpg.conformance.run import Run
 from refpg.conformance.verdicts import Verdict
 
@@ -46,10 +54,8 @@ def markdown(run: Run, origin: Origin) -> str:
         otherwise = ", ".join(f"{other.count(value)} {value}" for value in dict.fromkeys(other))
         worst = f"{max(conforming):.2g}" if conforming else ""
         lines.append(f"| `{op}` | {len(conforming)} of {len(of_op)} | {worst} | {otherwise} |")
-    errors = [outcome for outcome in run.outcomes if outcome.verdict is Verdict.HARNESS_ERROR]
-    details = [*shared(run), *mismatches(run)]
-    details += [line for outcome in errors for line in harness_error(outcome)]
-    details += [*excuses(run), *not_executed(run)]
+    details = [*shared(run), *mismatches(run), *harness_errors(run)]
+    details += [*printed(run), *excuses(run), *not_executed(run)]
     if details:
         fence = _fence("\n".join(details))
         lines += ["", fence, *details, fence]

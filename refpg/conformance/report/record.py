@@ -9,7 +9,7 @@ import platform
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -23,12 +23,14 @@ from refpg.conformance.verdicts import CALLED, Comparison, Outcome, Verdict, ent
 from refpg.conformance.waivers import waiver_of
 
 RED = (Verdict.IMPRECISE, Verdict.WRONG)
+FAILED = (*RED, Verdict.HARNESS_ERROR)
 NOT_EXECUTED = tuple(verdict for verdict in Verdict if verdict not in CALLED)
 
 # Control characters, what reorders or hides text, halves of surrogate pairs, and what XML cannot hold.
 _HIDDEN = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufffe\uffff]"
 )
+_NUMBER = re.compile(r"\d+")
 _LONGEST = 2000
 _MOST_LINES = 60
 
@@ -91,6 +93,12 @@ def plain_lines(text: str) -> list[str]:
     return lines
 
 
+def reproduced(outcome: Outcome) -> str:
+    """Return the command that shows a case, under the conventions it was judged by."""
+    under = "".join(f" --declare {axis}={value}" for axis, value in outcome.conventions.items())
+    return f"refpg show {outcome.case} --as python{under}"
+
+
 def named(run: Run) -> str:
     """Return the name and version of what was judged."""
     return plain(f"{run.adapter.name} {run.adapter.version}".rstrip())
@@ -147,18 +155,25 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def said_last(outcome: Outcome) -> str:
+    """Return the last line of what became of a case that could not be judged: of a traceback, the exception."""
+    return (plain_lines(outcome.message) or ["no message"])[-1]
+
+
 @dataclass(frozen=True)
 class Finding:
-    """What is certain, and the answers that have it in common.
+    """What is certain, and the cases that have it in common.
 
-    Fields: ``kind`` is ``"bug"``, ``"convention"``, ``"pair"`` or ``"law"``; ``name`` the id of the bug, what to
-    declare, both of two causes, or a law that is violated, which explains nothing; ``positions`` of the answers in the
-    outcomes of the run.
+    Fields: ``kind`` is ``"bug"``, ``"convention"``, ``"pair"``, ``"structure"``, ``"law"`` or ``"crash"``; ``name`` the
+    id of the bug, what to declare, both of two causes, the structure in words, a law that is violated, which explains
+    nothing, or why nothing could be judged; ``positions`` of the cases in the outcomes of the run; ``op`` where it
+    belongs to one, as structures and crashes do.
     """
 
     kind: str
     name: str
     positions: tuple[int, ...]
+    op: str = ""
 
     def titled(self, run: Run) -> str:
         """Return the finding in one line."""
@@ -168,6 +183,8 @@ class Finding:
             "convention": f"declare {self.name}",
             "pair": f"two causes at once: {self.name}",
             "law": f"violated law `{self.name}`",
+            "structure": f"`{self.op}`: {self.name}",
+            "crash": f"`{self.op}`: {self.name}",
         }[self.kind]
 
 
@@ -182,11 +199,13 @@ def cause(diagnosis: Diagnosis) -> tuple[str, str] | None:
         return "convention", conventions[0]
     if diagnosis.kind == "pair":
         return "pair", plain(diagnosis.name)
+    if diagnosis.kind == "structure":
+        return "structure", plain("; ".join(text for label, text in diagnosis.lines if label == "DIAGNOSIS"))
     return ("law", diagnosis.name) if diagnosis.kind == "law" else None
 
 
 def findings(run: Run) -> list[Finding]:
-    """Return the explanations of the mismatches of a run, and its violated laws, in the order in which they occur.
+    """Return whatever is certain of the failures of a run, each cause once, in the order in which they occur.
 
     Parameters
     ----------
@@ -196,12 +215,65 @@ def findings(run: Run) -> list[Finding]:
     Returns
     -------
     list of Finding
+        Structures and crashes of one op are the same if their words are, whatever the numbers: shapes vary with the
+        case.
     """
-    shared: dict[tuple[str, str], list[int]] = {}
-    for i, diagnosis in run.diagnoses.items():
-        if run.outcomes[i].verdict in RED and (found := cause(diagnosis)) is not None:
-            shared.setdefault(found, []).append(i)
-    return [Finding(kind, name, tuple(positions)) for (kind, name), positions in shared.items()]
+    alike: dict[tuple[str, str, str], list[Finding]] = {}
+    for i, outcome in enumerate(run.outcomes):
+        one = _finding(run, i) if outcome.verdict in FAILED else None
+        if one is not None:
+            words = _NUMBER.sub("#", one.name) if one.op else one.name
+            alike.setdefault((one.kind, one.op, words), []).append(one)
+    return [replace(ones[0], positions=tuple(i for one in ones for i in one.positions)) for ones in alike.values()]
+
+
+def _finding(run: Run, i: int) -> Finding | None:
+    outcome = run.outcomes[i]
+    if outcome.verdict is Verdict.HARNESS_ERROR:
+        return Finding("crash", said_last(outcome), (i,), outcome.op)
+    if i not in run.diagnoses or (found := cause(run.diagnoses[i])) is None:
+        return None
+    return Finding(*found, (i,), outcome.op if found[0] == "structure" else "")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How far the findings go.
+
+    Fields: ``causes`` that were found, of which a violated law is none; how many ``failures`` there are, answers that
+    do not conform and cases that could not be judged; the positions of those ``without`` a certain cause.
+    """
+
+    causes: int
+    failures: int
+    without: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """Return what the causes explain, to be said after the failures."""
+        explain = f"{plural(self.causes, 'cause')} {'explains' if self.causes == 1 else 'explain'}"
+        left = len(self.without)
+        if not left:
+            return f"{explain} {'all of them' if self.failures > 1 else 'it'}"
+        rest = f"{left} {'has' if left == 1 else 'have'} no certain cause"
+        return f"{explain} {self.failures - left} of {self.failures} failures; {rest}"
+
+
+def explained(run: Run) -> Explained:
+    """Return how many causes explain how many of the failures of a run, and which they do not explain.
+
+    Parameters
+    ----------
+    run : Run
+        A finished check.
+
+    Returns
+    -------
+    Explained
+    """
+    causes = [finding for finding in findings(run) if finding.kind != "law"]
+    failed = [i for i, outcome in enumerate(run.outcomes) if outcome.verdict in FAILED]
+    certain = {i for finding in causes for i in finding.positions}
+    return Explained(len(causes), len(failed), tuple(i for i in failed if i not in certain))
 
 
 @dataclass(frozen=True)

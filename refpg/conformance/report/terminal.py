@@ -5,23 +5,27 @@ The first answer of each cause is told in full; others that have the same one on
 
 import math
 import textwrap
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from refpg.conformance.consequences import CONSEQUENCE
 from refpg.conformance.ops import OPS
 from refpg.conformance.report.record import (
     NOT_EXECUTED,
     RED,
-    cause,
+    Finding,
     conventions_of,
     dtypes_of,
     entry,
+    explained,
     findings,
     named,
     pairs,
     plain,
     plain_lines,
     plural,
+    reproduced,
+    said_last,
     times,
     vectors_of,
     waived,
@@ -55,9 +59,8 @@ def terminal(run: Run) -> Iterator[str]:
     yield ""
     yield from _conforming(run)
     yield from mismatches(run)
-    for outcome in run.outcomes:
-        if outcome.verdict is Verdict.HARNESS_ERROR:
-            yield from harness_error(outcome)
+    yield from harness_errors(run)
+    yield from printed(run)
     yield from excuses(run)
     yield from not_executed(run)
     yield from shared(run)
@@ -93,16 +96,10 @@ def summary(run: Run) -> str:
 
 def mismatches(run: Run) -> Iterator[str]:
     """Yield the lines of every mismatch, the first one of each cause in full."""
-    told: set[tuple[str, str]] = set()
+    told = _told_before(run)
     for i, outcome in enumerate(run.outcomes):
         if outcome.verdict in RED:
-            found = cause(run.diagnoses[i]) if i in run.diagnoses else None
-            if found in told:
-                yield from _again(run, i, *found)
-            else:
-                yield from mismatch(run, i)
-            if found is not None:
-                told.add(found)
+            yield from _again(run, i, told[i]) if i in told else mismatch(run, i)
 
 
 def mismatch(run: Run, i: int) -> Iterator[str]:
@@ -120,14 +117,32 @@ def mismatch(run: Run, i: int) -> Iterator[str]:
         yield _entry(label, text)
     if outcome.changed:
         yield _entry("also", f"the call changed its inputs: {', '.join(outcome.changed)}")
-    yield _entry("reproduce", f"refpg show {outcome.case} --as python")
+    yield _entry("reproduce", reproduced(outcome))
+
+
+def harness_errors(run: Run) -> Iterator[str]:
+    """Yield the lines of every case that could not be judged, the first one of each reason in full."""
+    told = _told_before(run)
+    for i, outcome in enumerate(run.outcomes):
+        if outcome.verdict is Verdict.HARNESS_ERROR and i in told:
+            yield _harness(outcome)
+            yield _entry("again", said_last(outcome))
+        elif outcome.verdict is Verdict.HARNESS_ERROR:
+            yield from harness_error(outcome)
 
 
 def harness_error(outcome: Outcome) -> Iterator[str]:
     """Yield the lines of a case that could not be judged."""
-    yield f"{'HARNESS':<{_MARGIN}}{outcome.case}{_under(outcome)}"
+    yield _harness(outcome)
     yield from (_entry("", line) for line in plain_lines(outcome.message))
-    yield _entry("reproduce", f"refpg show {outcome.case} --as python")
+    yield _entry("reproduce", reproduced(outcome))
+
+
+def printed(run: Run) -> Iterator[str]:
+    """Yield one line for each op that wrote to standard output; what it wrote is in the record and on the page."""
+    wrote = Counter(outcome.op for outcome in run.outcomes if plain_lines(outcome.printed))
+    for op, count in wrote.items():
+        yield f"{'PRINTED':<{_MARGIN}}{op}: {plural(count, 'case')} wrote to standard output"
 
 
 def excuses(run: Run) -> Iterator[str]:
@@ -161,19 +176,26 @@ def not_executed(run: Run) -> Iterator[str]:
 
 
 def shared(run: Run) -> Iterator[str]:
-    """Yield, for each explanation that several answers share, one paragraph: what, where, and what it does."""
+    """Yield one paragraph for each cause: what, where, and what it does; at the end, what they leave unexplained."""
     for finding in findings(run):
-        if len(finding.positions) == 1:
-            continue
-        outcomes = [run.outcomes[i] for i in finding.positions]
-        ops = list(dict.fromkeys(outcome.op for outcome in outcomes))
         yield f"{'FINDING':<{_MARGIN}}{finding.titled(run)}"
-        count = f"{plural(len(outcomes), 'answer')} of {plural(len(ops), 'op')}"
-        yield from _wrapped("where", f"{count}: {', '.join(ops)}")
+        noun = "case" if finding.kind == "crash" else "answer"
+        yield from _where(run, finding.positions, noun)
         for i in finding.positions:
-            for label, text in run.diagnoses[i].lines:
+            for label, text in run.diagnoses[i].lines if i in run.diagnoses else ():
                 if label == CONSEQUENCE:
                     yield _entry(label, f"{text} in {run.outcomes[i].case}")
+    whole = explained(run)
+    if whole.causes and whole.without:
+        yield f"{'FINDINGS':<{_MARGIN}}{whole}"
+        yield from _where(run, whole.without, "case")
+
+
+def _where(run: Run, positions: Sequence[int], noun: str) -> Iterator[str]:
+    outcomes = [run.outcomes[i] for i in positions]
+    ops = list(dict.fromkeys(outcome.op for outcome in outcomes))
+    count = f"{plural(len(outcomes), noun)} of {plural(len(ops), 'op')}: {', '.join(ops)}"
+    yield from _wrapped("where", count if len(outcomes) > 1 else outcomes[0].case + _under(outcomes[0]))
 
 
 def _conforming(run: Run) -> Iterator[str]:
@@ -186,21 +208,31 @@ def _conforming(run: Run) -> Iterator[str]:
             yield f"{'CONFORMS':<{_MARGIN}}{text:<{_NAME}} worst {times(worst.worst)} in {worst.case}"
 
 
-def _again(run: Run, i: int, kind: str, name: str) -> Iterator[str]:
+def _told_before(run: Run) -> dict[int, Finding]:
+    """Return the findings by position, but for the first position of each, where it is told in full."""
+    return {i: finding for finding in findings(run) for i in finding.positions[1:]}
+
+
+def _again(run: Run, i: int, finding: Finding) -> Iterator[str]:
     yield _headline(run.outcomes[i])
     again = {
-        "bug": f"`{name}` again",
-        "convention": f"again: declare {name}",
-        "pair": f"again both: {name}",
-        "law": f"violated law `{name}` again",
+        "bug": f"`{finding.name}` again",
+        "convention": f"again: declare {finding.name}",
+        "pair": f"again both: {finding.name}",
+        "structure": "the same structure again",
+        "law": f"violated law `{finding.name}` again",
     }
-    yield _entry("DIAGNOSIS", again[kind])
+    yield _entry("DIAGNOSIS", again[finding.kind])
     yield from (_entry(label, text) for label, text in run.diagnoses[i].lines if label == CONSEQUENCE)
 
 
 def _headline(outcome: Outcome) -> str:
     worst = times(outcome.worst) if math.isfinite(outcome.worst) else ""
     return f"{outcome.verdict.value:<{_MARGIN}}{outcome.case + _under(outcome):<{_NAME}} {worst}".rstrip()
+
+
+def _harness(outcome: Outcome) -> str:
+    return f"{'HARNESS':<{_MARGIN}}{outcome.case}{_under(outcome)}"
 
 
 def _first_error(comparison: Comparison, expected: Expected | None) -> str:
