@@ -62,7 +62,8 @@ def test_every_step_of_the_article_has_its_function_law_and_figure(row):
 
 
 def test_the_training_example_runs(capsys):
-    (example,) = re.findall(r"```python\n(import numpy as np\nfrom refpg import rollout.*?)```", README, flags=re.DOTALL)
+    pattern = r"```python\n(import numpy as np\nfrom refpg import rollout.*?)```"
+    (example,) = re.findall(pattern, README, flags=re.DOTALL)
     assert "iterations=20" in example
     exec(example.replace("iterations=20", "iterations=2"), {})
     rows = [list(map(float, line.split())) for line in capsys.readouterr().out.splitlines()]

@@ -24,14 +24,19 @@ from itertools import pairwise, product
 from typing import Any, TypeVar
 
 import numpy as np
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn, SearchStrategy
 
 from refpg.conformance.laws.estimation import values_after
 from refpg.conformance.laws.law import Law
 from refpg.conformance.reference import policy_and_theta
 from refpg.notation import Array
 from refpg.policy import Policy, distribution_parameters
+
+try:
+    from hypothesis import strategies as st
+    from hypothesis.strategies import DrawFn, SearchStrategy
+except ModuleNotFoundError:
+    message = "refpg.conformance.strategies needs hypothesis: pip install 'refpg[test]' adds hypothesis"
+    raise ImportError(message) from None
 
 _T = TypeVar("_T")
 

@@ -42,6 +42,7 @@ from refpg.conformance.verdicts import PRINTED_CHARACTERS, InvalidAnswer, Reply,
 
 TIMEOUT = 30.0
 LOADING = 120.0  # to import a large library, and to compile what it compiles at first
+PATIENCE = 10.0  # with a command, before somebody is told what is awaited
 MAX_LOSSES_PER_OP = 3
 MAX_RESTARTS = 20
 
@@ -50,6 +51,8 @@ _STDERR_WIDTH = 300
 _MESSAGE_CHARACTERS = 20_000
 _GRACE = 2.0  # for a process to end after bye, or after it closed its output
 _CHUNK = 1 << 16
+_GREETING = f'{{"kind": "hello", "id": 0, "protocol": {PROTOCOL}, "name": "…", "ops": [...]}}'
+_MUST_GREET = f"A worker must first answer the hello with {_GREETING}; see verification/workers/README.md"
 _ONLY_REPLIES = "only replies may be written to standard output; everything else belongs to standard error"
 
 # The judge's own module path, so that the target is found and refpg is the same; -P keeps the working directory, in
@@ -130,12 +133,14 @@ class _Team:
 
     def __init__(self, target: str | Command, timeout: float, jobs: int, release: str) -> None:
         if isinstance(target, Command):
-            words = list(target.words)
+            words, patience = list(target.words), PATIENCE
             self._label = f"-- {shlex.join(words)}"
         else:
-            words = [sys.executable, "-P", "-c", _SERVE, json.dumps(sys.path), target]
+            words, patience = [sys.executable, "-P", "-c", _SERVE, json.dumps(sys.path), target], None
             self._label = target
-        self._workers = [Worker(words, self._label, timeout=timeout, release=release) for _ in range(jobs)]
+        self._workers = [
+            Worker(words, self._label, timeout=timeout, release=release, patience=patience) for _ in range(jobs)
+        ]
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
         for worker in reversed(self._workers):
             self._idle.put(worker)
@@ -180,10 +185,23 @@ class _Team:
 
 
 class Worker:
-    """One process and the conversation with it."""
+    """One process and the conversation with it.
 
-    def __init__(self, words: Sequence[str], label: str, *, timeout: float, release: str = RELEASE) -> None:
+    ``patience`` is for a program that may not know the protocol: so many seconds after its start somebody is told what
+    is awaited, and if no hello comes, how it must look.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        label: str,
+        *,
+        timeout: float,
+        release: str = RELEASE,
+        patience: float | None = None,
+    ) -> None:
         self._words, self._label, self._timeout, self._release = list(words), label, timeout, release
+        self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._unread = bytearray()
         self._stderr: deque[str] = deque(maxlen=_STDERR_LINES)
@@ -211,13 +229,15 @@ class Worker:
         self._id = 0
         request = {"kind": "hello", "protocol": PROTOCOL, "refpg": refpg.__version__, "release": self._release}
         try:
-            hello = self._exchange(request, max(LOADING, self._timeout))
+            hello = self._exchange(request, max(LOADING, self._timeout), self._patience)
             try:
                 check_reply(hello, ("hello", "error"))
             except ProtocolError as error:
                 raise self._lost(f"its hello is not as documented: {error}", "") from None
         except Lost as error:
-            raise TargetCrash(f"{self._label}: no hello while it was loaded: {error}") from None
+            if self._patience is None:
+                raise TargetCrash(f"{self._label}: no hello while it was loaded: {error}") from None
+            raise TargetCrash(f"{self._label}: no hello: {error}\n{_MUST_GREET}") from None
         if hello["kind"] == "error":
             self.dismiss()
             failure = UsageError if hello.get("usage") else TargetCrash
@@ -269,10 +289,11 @@ class Worker:
             self._process.wait(_GRACE)
         self._stop()
 
-    def _exchange(self, request: Message, seconds: float) -> Message:
+    def _exchange(self, request: Message, seconds: float, patience: float | None = None) -> Message:
         """Send a request and return the message that came back; it has the id of the request and is not checked yet.
 
-        Writing and reading may both block, so they are done by a thread that is waited for no longer than allowed.
+        Writing and reading may both block, so they are done by a thread that is waited for no longer than allowed; with
+        ``patience``, which only a hello needs, that is said meanwhile.
         """
         line = encode(request | {"id": self._id})
         came: list[bytes | Exception] = []
@@ -285,11 +306,16 @@ class Worker:
 
         thread = threading.Thread(target=converse, daemon=True)
         thread.start()
-        thread.join(seconds)
+        waited = seconds if patience is None else min(patience, seconds)
+        thread.join(waited)
+        if not came and waited < seconds:
+            left = f"still waiting for the worker's hello, {seconds - waited:g} s more"
+            print(f"refpg: {left}. {_MUST_GREET}", file=sys.stderr, flush=True)
+            thread.join(seconds - waited)
         if not came:
             raise self._lost(
                 f"no reply within {seconds:g} s; the process was stopped",
-                "if it is only slow, allow more: --timeout SECONDS",
+                f"if it is {'only slow' if patience is None else 'a worker, only slow'}, allow more: --timeout SECONDS",
             )
         (reply,) = came
         if isinstance(reply, _EndlessLine):

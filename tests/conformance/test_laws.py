@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import unittest
 
 import numpy as np
 import pytest
@@ -360,6 +361,55 @@ class TestSearching:
         assert text.startswith("ratio_doubles_with_the_new_probability: r = e^c if")
         assert "for example old_log_prob = [0.0, 0.0], shift = " in text
 
+    def test_what_was_asked_and_answered_is_printed_with_it(self):
+        """What is an input of the example is there by its name."""
+        found = check(BROKEN, "ratio_doubles_with_the_new_probability")
+        shift = found.inputs["shift"] / 8
+        answer = [float(np.exp(-shift))] * 2
+        assert str(found).splitlines() == [
+            *found.lines(),
+            f"got ratio(old_log_prob, new_log_prob = {[shift] * 2}) = {answer}",
+        ]
+
+    def test_what_was_answered_is_cut_where_it_is_much(self):
+        name = "fisher_matrix_is_symmetric_and_not_negative"
+        found = check(FAULTS[name], name, max_examples=30, shrink=False)
+        (got,) = found.got()
+        assert got.startswith("got fisher_matrix(policy, observations) = [[")
+        assert got.endswith(" …")
+        assert len(got) < 300
+        name = "natural_gradient_is_linear_and_ascends"
+        found = check(FAULTS[name], name, max_examples=30, shrink=False)
+        assert len(found.answered) > 4
+        assert "natural_gradient.layers[0].W = " in found.got()[0]
+        assert found.got()[3] == f"and {len(found.answered) - 3} more answer{'s' * (len(found.answered) > 4)}"
+
+    def test_an_answer_that_is_not_finite_is_called_that(self):
+        """0/0 at b = 0: the example is drawn, the question is not it."""
+        divides = {"conjugate_gradient": lambda matrix, b, iterations: b / (b @ b)}
+        text = str(check(divides, "cg_solves_zero_by_zero"))
+        assert "\nthe answer of conjugate_gradient is not finite\n" in text
+        assert "\ngot conjugate_gradient(matrix, b = [0.0, 0.0], iterations) = [nan, nan]" in text or (
+            "\ngot conjugate_gradient(matrix, b, iterations) = [nan, nan]" in text
+        )
+        assert "inf" not in text
+
+    def test_what_is_not_finite_is_shown_first(self):
+        def ratio(old_log_prob, new_log_prob):
+            return np.where(new_log_prob == 1.0, np.nan, np.exp(new_log_prob - old_log_prob))
+
+        a, b = np.zeros(2), np.ones(2)
+        example = LAWS["ratios_multiply"].broken(
+            Answers.of({"ratio": ratio}), {"old_log_prob": a, "new_log_prob": b, "other_log_prob": a}
+        )
+        assert not example.answered[0].is_finite or example.answered[0] not in example.got()
+        assert "nan" in example.got()[0]
+        assert example.residual.note == "the answer of ratio is not finite"
+
+    def test_what_no_rounding_excuses_is_called_that(self):
+        law = laws.Law("a", "b", "c", (), "samples", ("",), "d", lambda f: iter([never()]))
+        assert law.broken(Answers.of(None), {}).lines()[1] == "excluded by the law, whatever the rounding"
+
     def test_it_is_reproducible(self):
         first, second = (check(BROKEN, "ratio_doubles_with_the_new_probability") for _ in range(2))
         assert first.lines() == second.lines()
@@ -449,6 +499,24 @@ class TestSearching:
         assert laws.ratios_multiply(None, old_log_prob=a, new_log_prob=b, other_log_prob=a).holds
         assert not laws.ratio_doubles_with_the_new_probability(BROKEN, old_log_prob=a, shift=1.0).holds
 
+    def test_requiring_a_law_says_what_the_search_says(self):
+        given = {"old_log_prob": np.array([0.0, -1.0]), "shift": 8.0}
+        assert laws.ratio_doubles_with_the_new_probability.require(None, **given) is None
+        with pytest.raises(AssertionError) as raised:
+            laws.ratio_doubles_with_the_new_probability.require(BROKEN, **given)
+        lines = str(raised.value).splitlines()
+        statement = "ratio_doubles_with_the_new_probability: r = e^c if the new log-probability is c above"
+        assert lines[0].startswith(statement)
+        assert re.fullmatch(r"off by 2\.35, allowed are \S+e-1\d", lines[1])  # e − 1/e
+        assert lines[2] == "for example old_log_prob = [0.0, -1.0], shift = 8.0"
+        assert lines[3].startswith("got ratio(old_log_prob, new_log_prob = [1.0, 0.0]) = [0.3678794411714")
+
+    def test_what_is_heard_is_of_one_trial(self):
+        implementation = Answers.of(BROKEN)
+        first, second = (check(implementation, "ratio_doubles_with_the_new_probability") for _ in range(2))
+        assert [one.op for one in first.answered] == [one.op for one in second.answered] == ["ratio"]
+        assert implementation.heard is None
+
     @settings(max_examples=10)
     @given(strategies.inputs(LAWS["kl_is_not_negative"], "categorical"))
     def test_a_law_inside_a_given_of_ones_own(self, drawn):
@@ -488,10 +556,54 @@ class TestTheSuite:
             adapter = {"ratio": BROKEN["ratio"], "unsupported": {"gae": "no rollouts"}}  # noqa: RUF012
             only = ("gae_is_linear", "surrogate")
 
-        with pytest.raises(pytest.skip.Exception, match="gae: no rollouts"):
-            Small().test_gae_is_linear()
-        with pytest.raises(pytest.skip.Exception, match="not implemented"):
-            Small().test_a_baseline_costs_nothing_categorical()
+        with pytest.raises(unittest.SkipTest, match=r"^1 law of estimation not tried; gae: no rollouts \(1\)$"):
+            Small().test_untried_estimation()
+        with pytest.raises(unittest.SkipTest, match=r"of surrogate not tried; .*surrogate: not implemented \(\d+\)"):
+            Small().test_untried_surrogate()
+
+    def test_every_law_is_tried_or_counted(self):
+        class Small(laws.Suite):
+            adapter = {op: answers(DEFAULTS)[op] for op in ("ratio", "td_errors", "kl_categorical")}  # noqa: RUF012
+
+        untried = [name for name in self.names(Small) if name.startswith("test_untried_")]
+        counted = 0
+        for name in untried:
+            with pytest.raises(unittest.SkipTest) as raised:
+                getattr(Small(), name)()
+            total, reasons = str(raised.value).split(" ", 1)
+            assert int(total) == sum(map(int, re.findall(r"\((\d+)\)", reasons)))
+            counted += int(total)
+        tried = len(self.names(Small)) - len(untried)
+        assert 3 < tried < 20
+        assert tried + counted == len(INSTANCES)
+
+    def test_what_an_op_declines_is_asked_once(self):
+        """A skip is no failure that hypothesis would make smaller: that took minutes for an adapter to be filled in."""
+        asked = []
+
+        def ratio(**inputs):
+            asked.append(inputs)
+            raise NotImplementedError("later")
+
+        class Unfinished(laws.Suite):
+            adapter = {"ratio": ratio}  # noqa: RUF012
+            only = ("ratios_multiply",)
+
+        with pytest.raises(unittest.SkipTest, match="ratio: later"):
+            Unfinished().test_ratios_multiply()
+        assert len(asked) == 1
+
+    def test_a_class_inherits_no_test_of_another_adapter(self):
+        class Base(laws.Suite):
+            only = ("surrogate",)
+
+        class Mine(Base):
+            adapter = {"ratio": BROKEN["ratio"]}  # noqa: RUF012
+
+        assert Base.test_a_baseline_costs_nothing_categorical is not None
+        assert Mine.test_a_baseline_costs_nothing_categorical is None
+        assert Mine.test_untried_surrogate is not None
+        assert Base.test_ratios_multiply is not Mine.test_ratios_multiply
 
     def test_names_that_do_not_exist_are_an_error(self):
         with pytest.raises(UsageError, match="gae_is_liner"):
@@ -501,18 +613,29 @@ class TestTheSuite:
 
     def test_pytest_collects_it(self, tmp_path):
         (tmp_path / "test_mine.py").write_text(
-            "from refpg.conformance import laws\n\n\n"
+            "import numpy as np\n"
+            "from refpg.conformance import laws\n\n"
+            "ZERO = np.zeros(1)\n\n\n"
             "class TestMine(laws.Suite):\n"
             "    adapter = {'ratio': lambda old_log_prob, new_log_prob: old_log_prob - new_log_prob}\n"
-            "    only = ('surrogate',)\n",
+            "    only = ('surrogate',)\n\n\n"
+            "class TestInherited(TestMine):\n"
+            "    only = ('ratios_multiply',)\n\n\n"
+            "def test_one():\n"
+            "    laws.ratios_multiply({'gae': len}, old_log_prob=ZERO, new_log_prob=ZERO, other_log_prob=ZERO)\n\n\n"
+            "def test_two():\n"
+            "    laws.ratio_doubles_with_the_new_probability.require(TestMine.adapter, old_log_prob=ZERO, shift=8.0)\n",
             encoding="utf-8",
         )
         run = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "test_mine.py"],
             capture_output=True, text=True, cwd=tmp_path, check=False,
         )  # fmt: skip
-        assert re.search(r"2 failed, \d+ skipped", run.stdout), run.stdout + run.stderr
-        assert "log_prob_categorical: not implemented" in run.stdout
+        assert "4 failed, 2 skipped" in run.stdout, run.stdout + run.stderr
+        assert "laws of surrogate not tried; log_prob_categorical: not implemented (1)" in run.stdout
+        assert "ratio: not implemented" in run.stdout
+        assert "AssertionError: ratio_doubles_with_the_new_probability: r = e^c" in run.stdout
+        assert "/law.py" not in run.stdout  # where the law raised is nobody's business
 
 
 # The command line, and life without hypothesis.
@@ -522,6 +645,11 @@ def test_the_laws_are_listed(capsys):
     assert main(["laws"]) == 0
     text = capsys.readouterr().out
     assert all(name in text for name in LAWS)
+    assert "      needs gae, td_errors\n" in text
+    assert text.count("      needs ") == len(LAWS)
+    assert "kills 1 known mistake; " in text
+    assert "kills no known mistakes; " in text
+    assert " 1 known mistakes" not in text
     assert main(["laws", "--json"]) == 0
     entries = json.loads(capsys.readouterr().out)
     assert [entry["name"] for entry in entries] == [law.name for law in laws.ordered()]
@@ -533,13 +661,22 @@ def test_laws_are_listed_and_tried_without_hypothesis():
         "import sys\n"
         "class Missing:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('hypothesis', 'pytest'): raise ModuleNotFoundError(name)\n"
+        "        missing = name.split('.')[0]\n"
+        "        if missing in ('hypothesis', 'pytest'): raise ModuleNotFoundError(name, name=missing)\n"
         "sys.meta_path.insert(0, Missing())\n"
         "from refpg.__main__ import main\n"
         "from refpg.conformance import laws\n"
         "assert main(['laws']) == 0\n"
         "assert laws.td_error_is_reward_plus_next_value_less_value(None, rewards=[[1.0]], values=[[2.0]],\n"
         "    next_values=[[3.0]], terminated=[[False]], gamma=0.5).holds\n"
+        "from importlib import import_module\n"
+        "for door in ('check', 'violated', 'Suite', 'strategies'):\n"
+        "    try:\n"
+        "        import_module('refpg.conformance.strategies') if door == 'strategies' else getattr(laws, door)\n"
+        "    except ImportError as error:\n"
+        "        assert \"pip install 'refpg[test]' adds hypothesis\" in str(error) and door in str(error), error\n"
+        "    else:\n"
+        "        raise SystemExit(door)\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -466,6 +466,54 @@ def test_a_hello_that_is_none_ends_the_run(what: str, tmp_path: Path) -> None:
     assert words in str(raised.value)
     if what == "nothing":
         assert "no licence" in str(raised.value)
+    # What a hello must look like is told where none came that is one.
+    none = kind is TargetCrash and what != "a crash"
+    assert (
+        'A worker must first answer the hello with {"kind": "hello", "id": 0, "protocol": 1' in str(raised.value)
+    ) == none
+
+
+def test_the_hello_that_is_shown_is_one() -> None:
+    shown = json.loads(worker._GREETING.replace("...", '"ratio"'))
+    check_reply(shown, ("hello",))
+    assert set(shown) == set(SCHEMAS["reply"]["$defs"]["hello"]["required"])
+
+
+def test_something_else_than_a_hello_is_answered_by_what_it_must_be(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("print('loading...')\n")
+    with pytest.raises(TargetCrash) as raised:
+        check(Command((sys.executable, str(tmp_path / "mine.py"))))
+    assert "not JSON: 'loading...'" in str(raised.value)
+    assert str(raised.value).endswith('"name": "…", "ops": [...]}; see verification/workers/README.md')
+
+
+@pytest.mark.parametrize("command", [True, False])
+def test_silence_in_place_of_a_hello_is_told_early_and_at_the_end(
+    command: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would sleep for an hour, so how long the judge waits does not matter.  A Python target may import for long."""
+    monkeypatch.setattr(worker, "PATIENCE", 0.25)
+    monkeypatch.setattr(worker, "LOADING", 0.5)
+    (tmp_path / "mine.py").write_text("import time\ntime.sleep(3600)\n")
+    path = str(tmp_path / "mine.py")
+    with pytest.raises(TargetCrash) as raised:
+        check(Command((sys.executable, path)) if command else path, timeout=0.5)
+    message, told = str(raised.value), capsys.readouterr().err
+    assert "no reply within 0.5 s" in message
+    assert "--timeout SECONDS" in message
+    assert ("A worker must first answer the hello with" in message) == command
+    assert told.count("\n") == command
+    assert ("still waiting for the worker's hello, 0.25 s more. A worker must first answer" in told) == command
+
+
+def test_nothing_is_told_where_no_time_is_left_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "PATIENCE", 0.5)
+    monkeypatch.setattr(worker, "LOADING", 0.5)
+    with pytest.raises(TargetCrash, match="A worker must first answer the hello"):
+        check(Command((sys.executable, "-c", "import time; time.sleep(3600)")), timeout=0.5)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_program_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
@@ -625,7 +673,10 @@ def test_served_and_in_process_come_to_the_same(
 # The command line.
 
 
-def test_what_follows_two_dashes_starts_a_worker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_follows_two_dashes_starts_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(worker, "PATIENCE", float("inf"))  # with a machine that is busy
     words = started(tmp_path).words
     assert command_line.main(["check", "--only", "ratio", "--", *words]) == 0
     assert command_line.main(["smoke", "--profile", "ppo", "--timeout", "60", "--", *words]) == 0

@@ -4,7 +4,7 @@ A law relates the answers of one implementation to each other: it needs no certi
 and when it is broken it says what was violated.  Its tolerance is derived from the magnitudes of what it adds up, by
 running error analysis with the factor of the vectors' policy.
 
-    law             what a law is: statement, source, ops, what it kills, what it cannot see
+    law             what a law is: statement, source, ops, what it kills, what it cannot see; and a counterexample
     rounding        running error analysis: numbers that carry the bound of their error
     ordinary        the margin of each op's answer
     tables          the same for finite MDPs
@@ -32,6 +32,11 @@ One by one, NumPy alone::
     from refpg.conformance import laws
     laws.ratios_multiply(my_module, old_log_prob=a, new_log_prob=b, other_log_prob=c).holds
 
+In a test, ``require`` says what is wrong: the statement, the error beside its bound, the inputs, what was answered.
+An op that the implementation does not have is a skip::
+
+    laws.ratios_multiply.require(my_module, old_log_prob=a, new_log_prob=b, other_log_prob=c)
+
 As a suite, a search, or inside a ``@given`` of one's own, with hypothesis::
 
     class TestMine(laws.Suite):
@@ -41,7 +46,7 @@ As a suite, a search, or inside a ``@given`` of one's own, with hypothesis::
 
     @given(strategies.inputs(laws.LAWS["ratios_multiply"]))
     def test_ratios_multiply(drawn):
-        assert laws.ratios_multiply(my_module, **drawn).holds
+        laws.ratios_multiply.require(my_module, **drawn)
 """
 
 import importlib
@@ -62,7 +67,7 @@ from refpg.conformance.laws import (
     values,
 )
 from refpg.conformance.laws.answers import Answers, Unanswerable
-from refpg.conformance.laws.law import LAWS, Law, Residual
+from refpg.conformance.laws.law import LAWS, Counterexample, Law, Residual
 
 SUBJECTS = (
     networks,
@@ -80,15 +85,21 @@ SUBJECTS = (
 )
 
 # What needs hypothesis is imported when it is asked for.
-_SEARCH = ("Counterexample", "check", "concerning", "violated")
+_SEARCH = ("check", "concerning", "violated")
 _DOORS = {"Suite": "suite"} | dict.fromkeys(_SEARCH, "search")
 
-__all__ = ["LAWS", "SUBJECTS", "Answers", "Law", "Residual", "Unanswerable", *_DOORS, *LAWS]
+__all__ = ["LAWS", "SUBJECTS", "Answers", "Counterexample", "Law", "Residual", "Unanswerable", *_DOORS, *LAWS]
 
 
 def __getattr__(name: str) -> Any:
     if name in _DOORS:
-        return getattr(importlib.import_module(f"refpg.conformance.laws.{_DOORS[name]}"), name)
+        try:
+            module = importlib.import_module(f"refpg.conformance.laws.{_DOORS[name]}")
+        except ModuleNotFoundError as error:
+            if error.name != "hypothesis":
+                raise
+            raise ImportError(f"laws.{name} needs hypothesis: pip install 'refpg[test]' adds hypothesis") from None
+        return getattr(module, name)
     if name in LAWS:
         return LAWS[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -112,14 +123,16 @@ def listing() -> list[dict[str, Any]]:
 
 
 def lines() -> list[str]:
-    """Return the laws for a person: by subject, what each states and what it is blind to."""
+    """Return the laws for a person: by subject, what each states, needs and is blind to."""
     text: list[str] = []
     for entry in listing():
         if f"{entry['subject']}:" not in text:
             text += ["", f"{entry['subject']}:"] if text else [f"{entry['subject']}:"]
         families = f"  ({', '.join(entry['variants'])})" if entry["variants"] else ""
         text += ["", f"  {entry['name']}{families}", f"      {entry['statement']}  {entry['source']}"]
-        text += [f"      kills {len(entry['kills'])} known bugs; blind to {entry['blind']}"]
+        kills = len(entry["kills"])
+        text += [f"      needs {', '.join(entry['ops'])}"]
+        text += [f"      kills {kills or 'no'} known mistake{'s' * (kills != 1)}; blind to {entry['blind']}"]
     return text
 
 

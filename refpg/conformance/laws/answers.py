@@ -10,10 +10,12 @@ another op: its margin is carried along.  All errors are in units of float64's r
 op is answered.  A worker is asked by the judge's own door, as if for a case.
 """
 
+import copy
+import unittest
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +29,11 @@ from refpg.conformance.verdicts import InvalidAnswer, flatten, native
 from refpg.notation import Array
 
 
-class Unanswerable(Exception):
-    """The implementation declares that it cannot answer these inputs; no law can be tried on them."""
+class Unanswerable(unittest.SkipTest):
+    """The implementation declares that it cannot answer these inputs; no law can be tried on them.
+
+    Inside a test, that is a skip with the reason, and no failure.
+    """
 
 
 class Failure(RuntimeError):
@@ -39,11 +44,28 @@ class Contradiction(ValueError):
     """An answer that no law has to be consulted for: another shape than the contract says, or not numbers."""
 
 
+class Answered(NamedTuple):
+    """One question and what came back.
+
+    Fields: the ``op``; the ``inputs`` it was asked with, as numbers and arrays; the ``leaves`` of its answer, by path.
+    """
+
+    op: str
+    inputs: Mapping[str, Any]
+    leaves: Mapping[str, Array]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number of the answer is."""
+        return all(bool(np.isfinite(leaf).all()) for leaf in self.leaves.values())
+
+
 class Answers:
     """The answers of one implementation, with margins.
 
     Fields: ``adapter`` as resolved by the judge; ``conventions``, a value for every axis, by which its answers are
-    read; ``roundoff`` by dtype, ``factor`` and ``floor``, from the policy of the vectors.
+    read; ``roundoff`` by dtype, ``factor`` and ``floor``, from the policy of the vectors; ``heard``, what was asked
+    and answered, kept by those that are `listening`.
     """
 
     def __init__(self, adapter: Adapter) -> None:
@@ -54,6 +76,7 @@ class Answers:
         self.roundoff = release.policy.unit_roundoff
         self.factor, self.floor = release.policy.factor, release.policy.floor
         self._functions = adapter.functions if adapter.under is None else adapter.under(self.conventions)
+        self.heard: list[Answered] | None = None
 
     @classmethod
     def of(cls, target: Any, *, dtype: str | None = None) -> "Answers":
@@ -63,6 +86,12 @@ class Answers:
         release = _release()
         adapter = resolve(target, release.axes, release.policy.unit_roundoff)
         return cls(adapter if dtype is None else replace(adapter, dtypes={"*": dtype}))
+
+    def listening(self) -> "Answers":
+        """Return the same, with a record of its own of what is asked and answered."""
+        listener = copy.copy(self)
+        listener.heard = []
+        return listener
 
     def missing(self, ops: Iterable[str]) -> str:
         """Return why the ops cannot all be asked, or nothing if they can."""
@@ -91,18 +120,22 @@ class Answers:
         dtype, unit = self.adapter.dtype(op), self.unit(op)
         given = {name: tree_map(lambda leaf: _in_dtype(leaf, dtype, unit), value) for name, value in inputs.items()}
         expected = margins(op, self.conventions, given)
-        asked = native({name: tree_map(_value, value) for name, value in given.items()}, dtype)
+        asked = {name: tree_map(_value, value) for name, value in given.items()}
         outputs = _outputs(op, expected)
-        leaves = self._leaves(op, asked, _shapes(op, outputs))
+        leaves = self._leaves(op, asked, dtype, _shapes(op, outputs))
         found = {
             name: _filled(name, output, leaves, unit, self.floor * _largest(output)) for name, output in outputs.items()
         }
         return found if len(found) > 1 else next(iter(found.values()))
 
-    def _leaves(self, op: str, inputs: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mapping[str, Array]:
+    def _leaves(
+        self, op: str, inputs: Mapping[str, Any], dtype: str, shapes: Mapping[str, Shape]
+    ) -> Mapping[str, Array]:
         """Ask, and return the leaves of what was answered, which are of the shapes expected."""
         asked = self._returned if self.adapter.ask is None else self._replied
-        leaves = asked(op, inputs, shapes)
+        leaves = asked(op, native(inputs, dtype), shapes)
+        if self.heard is not None:
+            self.heard.append(Answered(op, inputs, leaves))
         for path, leaf in leaves.items():
             if leaf.shape != shapes[path].lengths:
                 raise Contradiction(f"{op}: {path} has shape {leaf.shape}, expected {shapes[path].lengths}")

@@ -18,8 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refpg.conformance.laws.answers import Answers, Contradiction
+from refpg.conformance.laws.answers import Answered, Answers, Contradiction
 from refpg.conformance.laws.rounding import Rounded, rounded
+
+# Of what was asked and answered, so much is shown of a counterexample.
+_ANSWERS = 3
+_CHARACTERS = 200
 
 
 class Gap(NamedTuple):
@@ -52,8 +56,8 @@ def never() -> Gap:
 class Residual(NamedTuple):
     """How far the answers are from a law.
 
-    Fields: ``error``, and its derived ``bound``, both of the entry that is worst; ``note`` says what is wrong with an
-    answer that is not even of the right form.
+    Fields: ``error``, and its derived ``bound``, both of the entry that is worst; ``note`` says what is wrong where no
+    number does: an answer that is not of the right form or not finite, or that no rounding excuses.
     """
 
     error: float
@@ -99,7 +103,7 @@ class Law:
 
     @property
     def kills(self) -> tuple[str, ...]:
-        """Ids of the known bugs that it notices, as measured by ``python -m verification.laws``."""
+        """Ids of the known mistakes that it notices, as measured by ``python -m verification.laws``."""
         return tuple(_kills().get(self.name, ()))
 
     def ops_of(self, variant: str) -> tuple[str, ...]:
@@ -125,14 +129,77 @@ class Law:
         Residual
             Of the worst entry of the worst gap.
         """
-        answers = Answers.of(implementation)
+        return self._tried(Answers.of(implementation).listening(), inputs)
+
+    def require(self, implementation: Any, /, **inputs: Any) -> None:
+        """Try the law as a test does.
+
+        Parameters
+        ----------
+        implementation, **inputs
+            As in a call.
+
+        Raises
+        ------
+        AssertionError
+            If the law does not hold: with its statement, the error beside its bound, the inputs, what was answered.
+        """
+        __tracebackhide__ = True
+        example = self.broken(Answers.of(implementation), inputs)
+        if example is not None:
+            raise AssertionError(str(example))
+
+    def broken(self, answers: Answers, inputs: Mapping[str, Any], variant: str = "") -> "Counterexample | None":
+        """Return how inputs break the law, or None if it holds on them; ``variant`` is what the report calls it."""
+        listener = answers.listening()
+        residual = self._tried(listener, inputs)
+        if residual.holds:
+            return None
+        return Counterexample(self, variant, inputs, residual, tuple(listener.heard or ()))
+
+    def _tried(self, answers: Answers, inputs: Mapping[str, Any]) -> Residual:
         try:
             with np.errstate(all="ignore"):
                 residuals = [_residual(gap, answers) for gap in self.function(answers, **inputs)]
         except Contradiction as error:
             return Residual(float("inf"), 0.0, str(error))
         # Drawn inputs may leave nothing to compare, such as a search that accepts its first candidate.
-        return max(residuals, key=lambda residual: residual.worst, default=Residual(0.0, 0.0))
+        worst = max(residuals, key=lambda residual: residual.worst, default=Residual(0.0, 0.0))
+        return worst if np.isfinite(worst.error) else worst._replace(note=_beyond_numbers(answers.heard or ()))
+
+
+class Counterexample(NamedTuple):
+    """Inputs on which a law does not hold; printed, it is what a person wants to read.
+
+    Fields: the ``law`` and its ``variant``; the ``inputs``, the smallest found; how far the answers are from the law
+    there, the ``residual``; what was ``answered``, in the order of the questions.
+    """
+
+    law: Law
+    variant: str
+    inputs: Mapping[str, Any]
+    residual: Residual
+    answered: tuple[Answered, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the statement, the error beside its bound, the example."""
+        how = self.residual.note or f"off by {self.residual.error:.3g}, allowed are {self.residual.bound:.2g}"
+        numbers = ", ".join(f"{name} = {value}" for name, value in plain(self.inputs).items())
+        return [f"{self.law.label(self.variant)}: {self.law.statement}", how, f"for example {numbers}"]
+
+    def got(self) -> list[str]:
+        """Return the first questions with their answers; what is not finite comes first.
+
+        An input that is one of the example is there by its name alone.
+        """
+        example = plain(self.inputs)
+        questions = sorted(self.answered, key=lambda one: one.is_finite)
+        lines = list(dict.fromkeys(f"got {_told(one, example)}" for one in questions))
+        more = len(lines) - _ANSWERS
+        return [*lines[:_ANSWERS], f"and {more} more answer{'s' * (more > 1)}"] if more > 0 else lines
+
+    def __str__(self) -> str:
+        return "\n".join([*self.lines(), *self.got()])
 
 
 LAWS: dict[str, Law] = {}
@@ -189,6 +256,29 @@ def _residual(gap: Gap, answers: Answers) -> Residual:
     bound = np.broadcast_to(np.where(np.isnan(bound), np.inf, bound), error.shape)
     residuals = [Residual(float(e), float(b)) for e, b in zip(error.ravel(), bound.ravel(), strict=True)]
     return max(residuals, key=lambda residual: residual.worst)
+
+
+def _beyond_numbers(heard: Iterable[Answered]) -> str:
+    """Say why an error is infinite."""
+    ops = dict.fromkeys(answered.op for answered in heard if not answered.is_finite)
+    return f"the answer of {' and '.join(ops)} is not finite" if ops else "excluded by the law, whatever the rounding"
+
+
+def _told(answered: Answered, example: Mapping[str, Any]) -> str:
+    inputs = [
+        name if name in example and example[name] == value else f"{name} = {_cut(value)}"
+        for name, value in plain(answered.inputs).items()
+    ]
+    question = f"{answered.op}({', '.join(inputs)})"
+    leaves = plain(answered.leaves)
+    if len(leaves) == 1:
+        return f"{question} = {_cut(next(iter(leaves.values())))}"
+    return f"{question}: {', '.join(f'{path} = {_cut(value)}' for path, value in leaves.items())}"
+
+
+def _cut(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]} …"
 
 
 def plain(inputs: Mapping[str, Any]) -> dict[str, Any]:
