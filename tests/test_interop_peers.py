@@ -372,7 +372,9 @@ class TestJaxLibraries:
 
     def test_equinox(self):
         jax, equinox = pytest.importorskip("jax"), pytest.importorskip("equinox")
-        model = equinox.nn.MLP(3, 2, 4, 2, activation=jax.numpy.tanh, key=jax.random.key(0))
+        # Its dtype is otherwise JAX's default, which other tests of the same process set to float64.
+        settings = {"activation": jax.numpy.tanh, "dtype": jax.numpy.float32, "key": jax.random.key(0)}
+        model = equinox.nn.MLP(3, 2, 4, 2, **settings)
         leaves = jax.tree_util.tree_leaves_with_path(model)
         arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves if equinox.is_array(leaf)}
         outputs = jax.vmap(model)(jax.numpy.asarray(OBSERVATIONS, dtype="float32"))
