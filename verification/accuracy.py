@@ -11,7 +11,6 @@ written into README.md between its two markers.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from refpg.conformance.run import check
 from refpg.conformance.signatures import output_of
 from refpg.conformance.verdicts import Comparison, Outcome, entry_errors
+from refpg.files import write_whole
 
 README = Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- accuracy -->", "<!-- /accuracy -->"
@@ -124,10 +124,7 @@ def main(arguments: list[str] | None = None) -> int:
     lines = list(table(measure()))
     print("\n".join(lines))
     if not options.print:
-        text = between_markers(README.read_text(encoding="utf-8"), lines)
-        temporary = README.with_name(f".{README.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, README)
+        write_whole(README, between_markers(README.read_text(encoding="utf-8"), lines).encode())
     return 0
 
 

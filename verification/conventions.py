@@ -12,7 +12,6 @@ The tables are written to ``conventions.md``; ``--print`` prints them only.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from refpg.conformance.ops import OPS
 from refpg.conformance.presets import Preset, TrustRegion, presets
 from refpg.conformance.reference import answers, pack, policy_and_theta, unpack
 from refpg.conformance.vectors import Axis, load
+from refpg.files import write_whole
 
 PAGE = Path(__file__).with_name("conventions.md")
 
@@ -186,9 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = page()
     print(text, end="")
     if not options.print:
-        temporary = PAGE.with_name(f".{PAGE.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, PAGE)
+        write_whole(PAGE, text.encode())
     return 0
 
 

@@ -14,7 +14,6 @@ conventions of the case, or the reason why there is none::
 
 import json
 import math
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 from refpg.conformance.vectors import Case, Vectors, Wrong, load
 from refpg.conformance.verdicts import compare
+from refpg.files import write_whole
 
 MATRIX = Path(__file__).parent / "kill_matrix.json"
 CATALOGUE = Path(__file__).parent / "catalogue.json"
@@ -156,9 +156,7 @@ def _lines(value: Any, indent: str) -> Iterator[str]:
 def main() -> int:
     """Write both files; return 1 if a mistake of the catalogue is left without a reason."""
     for path, text in regenerated().items():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, text.encode())
     rows, bugs = read(MATRIX)["matrix"], read(CATALOGUE)["bugs"]
     print(f"{len(rows)} mistakes, {len({case for row in rows.values() for case in row})} cases")
     killed = sum("ops" in entry for entry in bugs.values())

@@ -25,6 +25,7 @@ from refpg.conformance.laws.law import KILLS
 from refpg.conformance.mutants import MUTANTS
 from refpg.conformance.reference import answers
 from refpg.conformance.vectors import load
+from refpg.files import write_whole
 from verification.kill_matrix import layout, read
 
 HERE = Path(__file__).parent
@@ -206,9 +207,7 @@ def main(names: Sequence[str]) -> int:
         return 2
     rows = matrix(names or tuple(LAWS), committed() if names else {})
     for path, text in files(rows).items():
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, text.encode())
     idle = [name for name, bugs in kills(rows).items() if not bugs and name not in IDLE]
     without = [bug for bug in unseen(rows) if bug not in UNSEEN]
     print(f"{len(LAWS)} laws, {len(rows)} bugs, {len(unseen(rows))} unseen")

@@ -1,13 +1,13 @@
 """What a run found, as JSON for machines and as Markdown for people.  Files are written whole or not at all."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refpg.files import write_whole
 from verification.benchmarks import timing
 from verification.benchmarks.goals import Goal, goals
 from verification.benchmarks.measurement import Row
@@ -24,15 +24,8 @@ def save(results: Results, folder: Path) -> None:
     """Write ``results.json`` and ``README.md`` into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     content = _plain(results) | {"goals": [_plain(goal) for goal in goals(results)]}
-    replace(folder / "results.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    replace(folder / "README.md", ("\n".join(markdown(results)) + "\n").encode())
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and rename it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_whole(folder / "results.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(folder / "README.md", ("\n".join(markdown(results)) + "\n").encode())
 
 
 def markdown(results: Results) -> Iterator[str]:

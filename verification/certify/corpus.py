@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -19,6 +18,7 @@ from flint import arb
 
 from refpg.conformance.ops import OPS, PROFILES, Op
 from refpg.conformance.vectors import KNOWLEDGE
+from refpg.files import write_whole
 from verification.certify import amplification, balls, contract
 from verification.certify.balls import Certified, Leaf
 from verification.certify.cases import Case
@@ -513,13 +513,11 @@ def _is_leaf(value: Any) -> bool:
 
 
 def write(files: dict[str, bytes]) -> None:
-    """Write every file to a temporary neighbour, then into place; the index that vouches for them comes last."""
+    """Write every file; the index that vouches for them comes last."""
     for name, text in sorted(files.items(), key=lambda file: file[0].endswith("index.json")):
         path = DATA / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(text)
-        os.replace(temporary, path)
+        write_whole(path, text)
 
 
 def differences(files: dict[str, bytes]) -> list[str]:

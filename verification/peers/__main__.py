@@ -14,6 +14,7 @@ from refpg.conformance.adapters import UsageError, bundled
 from refpg.conformance.report.markdown import markdown
 from refpg.conformance.report.record import origin
 from refpg.conformance.run import Run, check
+from refpg.files import write_whole
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
@@ -46,8 +47,9 @@ def write(run: Run) -> str:
     for old in HERE.glob(f"{name}-[0-9]*.md"):
         if old != page:
             old.unlink()
-    _replace(page, markdown(run, origin()))
-    _replace(README, with_counts(README.read_text(encoding="utf-8"), run, f"{name} {version}", page.name))
+    write_whole(page, markdown(run, origin()).encode())
+    readme = with_counts(README.read_text(encoding="utf-8"), run, f"{name} {version}", page.name)
+    write_whole(README, readme.encode())
     counts = run.counts()
     return f"{page.name}: {counts['executed']} executed, {counts['conforms']} conform"
 
@@ -65,12 +67,6 @@ def with_counts(readme: str, run: Run, title: str, page: str) -> str:
     else:
         lines[row] = line
     return "\n".join(lines) + "\n"
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 if __name__ == "__main__":
