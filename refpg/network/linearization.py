@@ -236,7 +236,6 @@ class Linearization:
         jvp(v)    = J v              (P,)   → (B, K)
         vjp(φ̄)    = Jᵀ φ̄            (B, K) → (P,)     a sum over rows, not a mean
         jacobian  = J                (B, K, P)
-        gram      = J Jᵀ             (B, K, B, K)
         curvature_product(φ̄, v) = Σ_bk φ̄_bk ∇²φ_bk v
 
     Made by `linearize`.  No product repeats the forward pass, and none checks its arguments.  Transposes of
@@ -340,33 +339,6 @@ class Linearization:
             J[block.rows, :outputs, : J_block.shape[2]] = J_block
         J[:, outputs:, self.net.num_parameters - self.net.free :] = np.eye(self.net.free)
         return J
-
-    def gram(self) -> Array:
-        """Return the Gram matrix J Jᵀ without forming J.
-
-        ::
-
-            (J Jᵀ)[b, k, c, j] = Σ_l (h_{l−1}[b]·h_{l−1}[c] + 1)(Δ_l[b, k]·Δ_l[c, j])
-
-        the 1 for the bias; a free entry contributes 1 at equal k and j, for every b and c.
-
-        Returns
-        -------
-        (B, K, B, K) array
-            J Jᵀ.
-        """
-        B, K = self.phi.shape
-        outputs = self.net.sizes[-1]
-        gram = np.zeros((B, K, B, K), self.phi.dtype)
-        block_deltas = list(self.deltas())
-        for position in range(len(self.layers)):
-            h = np.concatenate([block.h[position] for block in self.blocks])
-            delta = np.concatenate([deltas[position] for deltas in block_deltas]).reshape(B * outputs, -1)
-            hh = h @ h.T + 1
-            delta_delta = (delta @ delta.T).reshape(B, outputs, B, outputs)
-            gram[:, :outputs, :, :outputs] += hh[:, None, :, None] * delta_delta
-        gram[:, outputs:, :, outputs:] = np.eye(self.net.free)[:, None, :]
-        return gram
 
     def curvature_product(self, phi_bar: Array, v: Array) -> Array:
         """Return Σ_bk φ̄_bk ∇²φ_bk v, the derivative of vjp(φ̄) along v with φ̄ held fixed.
