@@ -166,11 +166,6 @@ def vector_matrix(vector: Sequence[arb], matrix: Sequence[Sequence[arb]]) -> lis
     return [dot(vector, column) for column in zip(*matrix, strict=True)]
 
 
-def matrix_matrix(a: Sequence[Sequence[arb]], b: Sequence[Sequence[arb]]) -> list[list[arb]]:
-    """Return a · b."""
-    return [vector_matrix(row, b) for row in a]
-
-
 def transpose(matrix: Sequence[Sequence[Any]]) -> list[list[Any]]:
     """Return the transposed nested list."""
     return [list(column) for column in zip(*matrix, strict=True)]

@@ -24,6 +24,7 @@ from refpg.conformance.ops import OPS
 from refpg.conformance.peers import _sb3_objects as objects
 from refpg.conformance.peers._sb3_distributions import FAMILIES, distribution_ops
 from refpg.conformance.peers._sb3_losses import loss_ops
+from refpg.conformance.peers.torch import adam_step as adam_step  # the optimizer is torch's
 
 name = "stable-baselines3"
 version = version_of("stable-baselines3")
@@ -390,37 +391,6 @@ def _train(
     with objects.rows_in_order(order):
         model.train()
     return model
-
-
-def adam_step(
-    parameters: NDArray[Any],
-    gradient: NDArray[Any],
-    first_moment: NDArray[Any],
-    second_moment: NDArray[Any],
-    step: int,
-    learning_rate: float,
-    beta1: float,
-    beta2: float,
-    epsilon: float,
-) -> dict[str, NDArray[Any]]:
-    """Set torch's Adam to the moments given and let it take one step."""
-    parameter = torch.nn.Parameter(torch.tensor(parameters))
-    parameter.grad = torch.tensor(gradient)
-    adam = torch.optim.Adam(
-        [parameter], lr=float(learning_rate), betas=(float(beta1), float(beta2)), eps=float(epsilon)
-    )
-    state = {
-        "step": torch.tensor(float(step - 1)),
-        "exp_avg": torch.tensor(first_moment),
-        "exp_avg_sq": torch.tensor(second_moment),
-    }
-    adam.state[parameter] = state
-    adam.step()
-    return {
-        "parameters": parameter.detach().numpy(),
-        "first_moment": state["exp_avg"].numpy(),
-        "second_moment": state["exp_avg_sq"].numpy(),
-    }
 
 
 # Networks.
