@@ -225,12 +225,16 @@ class _Samples(NamedTuple):
 
 
 class _Updated(NamedTuple):
-    """What an update made; ``kl_penalty`` is for the next iteration, ``used_kl_penalty`` was for this one."""
+    """What an update made, and the surrogate's gradient at the old policy.
+
+    ``kl_penalty`` is for the next iteration, ``used_kl_penalty`` was for this one.
+    """
 
     theta: Array
     value_theta: Array
     adam: Adam | None
     step: Any
+    gradient: Array
     kl_penalty: float | None = None
     used_kl_penalty: float | None = None
 
@@ -338,7 +342,7 @@ def _record(
         kl_new_old=float(mean_kl(policy, old, new, x, weights=w, direction="new_old")),
         entropy=float(w @ entropy(policy, new, x)),
         step_norm=float(np.linalg.norm(new - old)),
-        gradient_norm=float(np.linalg.norm(surrogate_gradient(policy, old, batch))),
+        gradient_norm=float(np.linalg.norm(done.gradient)),
         clip_fraction=clipped,
         explained_variance=float(explained_variance(values, targets)) if np.ptp(targets) > 0 else None,
         value_loss_before=float(surrogate.value_loss(values, targets)),
@@ -433,11 +437,12 @@ def sampled_natural_policy_gradient(
 
     def update(learner: Learner, samples: _Samples) -> _Updated:
         batch = samples.batch
+        g = surrogate_gradient(policy, learner.theta, batch)
         theta, step = natural_gradient_step(
             policy,
             learner.theta,
             batch.observations,
-            surrogate_gradient(policy, learner.theta, batch),
+            g,
             damping=damping,
             max_kl=max_kl,
             method=method,
@@ -445,7 +450,7 @@ def sampled_natural_policy_gradient(
             weights=batch.weights,
         )
         w, adam = _fitted(value_network, learner, samples, fitting)
-        return _Updated(theta, w, adam, step)
+        return _Updated(theta, w, adam, step, g)
 
     return _loop(name, world, policy, value_network, learner, iterations, sampling, update)
 
@@ -517,7 +522,7 @@ def sampled_trpo(
             direction=direction,
         )
         w, adam = _fitted(value_network, learner, samples, fitting)
-        return _Updated(theta, w, adam, step)
+        return _Updated(theta, w, adam, step, step.gradient)
 
     return _loop(name, world, policy, value_network, learner, iterations, sampling, update)
 
@@ -625,10 +630,11 @@ def sampled_ppo(
             gradient_norm_epsilon=gradient_norm_epsilon,
             stop_kl=stop_kl,
         )
+        g = surrogate_gradient(policy, learner.theta, samples.batch)
         if beta is None:
-            return _Updated(theta, step.value_theta, step.adam, step)
+            return _Updated(theta, step.value_theta, step.adam, step, g)
         kl = mean_kl(policy, learner.theta, theta, samples.batch.observations)
         following = surrogate.kl_penalty_update(beta, kl, kl_target, schedule=schedule)
-        return _Updated(theta, step.value_theta, step.adam, step, following, beta)
+        return _Updated(theta, step.value_theta, step.adam, step, g, following, beta)
 
     return _loop(name, world, policy, value_network, learner, iterations, sampling, update, clip)
