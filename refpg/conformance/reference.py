@@ -455,14 +455,31 @@ def _fisher_vector_product(policy: Any, observations: Any, vector: Any, damping:
     return unpack(pi.network, geometry.fisher_vector_product(pi, theta, observations, v, damping=damping))
 
 
-def _conjugate_gradient(matrix: Any, b: Any, iterations: int) -> Any:
-    return solvers.conjugate_gradient(lambda v: matrix @ v, b, iterations=iterations).x
+def stopping(conventions: Conventions) -> dict[str, Any]:
+    """Return when conjugate gradients stop by the convention declared, as arguments of the solver."""
+    rules: dict[str, dict[str, Any]] = {
+        "never": {},
+        "1e-10": {"threshold": 1e-5, "minimum": 1},  # rᵀr < 1e-10
+        "1e-10_from_start": {"threshold": 1e-5},
+    }
+    return rules[conventions["conjugate_gradient.stop"]]
 
 
-def _fisher_conjugate_gradient(policy: Any, observations: Any, b: Any, damping: Any, iterations: int) -> Any:
+def _conjugate_gradient(conventions: Conventions, matrix: Any, b: Any, iterations: int) -> Any:
+    return solvers.conjugate_gradient(
+        lambda v: matrix @ v, b, iterations=iterations, **stopping(conventions)
+    ).x
+
+
+def _fisher_conjugate_gradient(
+    conventions: Conventions, policy: Any, observations: Any, b: Any, damping: Any, iterations: int
+) -> Any:
     pi, theta = policy_and_theta(policy)
     H = geometry.fisher_operator(pi, theta, observations, damping=damping)
-    return unpack(pi.network, solvers.conjugate_gradient(H.matvec, pack(pi.network, b), iterations=iterations).x)
+    solution = solvers.conjugate_gradient(
+        H.matvec, pack(pi.network, b), iterations=iterations, **stopping(conventions)
+    )
+    return unpack(pi.network, solution.x)
 
 
 def _natural_gradient(policy: Any, observations: Any, gradient: Any, damping: Any) -> Any:
@@ -478,8 +495,13 @@ def _natural_gradient_minimum_norm(policy: Any, observations: Any, actions: Any,
     return {"direction": unpack(pi.network, found.direction), "rank": found.rank}
 
 
-def _step_length(direction: Any, product: Any, max_kl: Any) -> Any:
-    return updates.step_length(direction, product, max_kl)
+def step_epsilon(conventions: Conventions) -> float:
+    """Return ε of the step length by the convention declared."""
+    return float(conventions["step_length.epsilon"])
+
+
+def _step_length(conventions: Conventions, direction: Any, product: Any, max_kl: Any) -> Any:
+    return updates.step_length(direction, product, max_kl, epsilon=step_epsilon(conventions))
 
 
 def _step_damping(conventions: Conventions) -> bool:
@@ -498,6 +520,7 @@ def _natural_gradient_step(
         damping=damping,
         max_kl=max_kl,
         step_damping=_step_damping(conventions),
+        step_epsilon=step_epsilon(conventions),
     )
     return unpack(pi.network, info.step)
 
@@ -558,6 +581,8 @@ def _trpo_step(
         accept=conventions["line_search.accept"],
         direction=conventions["kl.direction"],
         step_damping=_step_damping(conventions),
+        step_epsilon=step_epsilon(conventions),
+        **stopping(conventions),
     )
     return {"parameters": unpack(pi.network, theta), "accepted": info.accepted}
 
@@ -657,11 +682,8 @@ _OPS_WITHOUT_CONVENTIONS: dict[str, Answer] = {
     "surrogate_gradient": _surrogate_gradient,
     "fisher_matrix": _fisher_matrix,
     "fisher_vector_product": _fisher_vector_product,
-    "conjugate_gradient": _conjugate_gradient,
-    "fisher_conjugate_gradient": _fisher_conjugate_gradient,
     "natural_gradient": _natural_gradient,
     "natural_gradient_minimum_norm": _natural_gradient_minimum_norm,
-    "step_length": _step_length,
     "expected_improvement": _expected_improvement,
     "policy_evaluation": _policy_evaluation,
     "expected_return": _expected_return,
@@ -687,6 +709,9 @@ _OPS_WITH_CONVENTIONS: dict[str, Answer] = {
     "mean_kl": _mean_kl,
     "mean_kl_gradient": _mean_kl_gradient,
     "mean_kl_hessian_vector_product": _mean_kl_hessian_vector_product,
+    "conjugate_gradient": _conjugate_gradient,
+    "fisher_conjugate_gradient": _fisher_conjugate_gradient,
+    "step_length": _step_length,
     "natural_gradient_step": _natural_gradient_step,
     "line_search": _line_search,
     "trpo_step": _trpo_step,

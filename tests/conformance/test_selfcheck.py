@@ -241,6 +241,8 @@ AXES = {
     "value_loss.error": "value_loss",
     "value_loss.clip": "clipped_value_loss",
     "step_length.damping": "natural_gradient_step",
+    "step_length.epsilon": "step_length",
+    "conjugate_gradient.stop": "conjugate_gradient",
     "line_search.accept": "line_search",
     "visitation.normalisation": "visitation",
 }

@@ -97,9 +97,19 @@ class SciPy(Ordinary):
         return np.std(a, ddof=ddof)
 
     def cg(self, product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
-        """By `scipy.sparse.linalg.cg`, with no tolerance to stop it early."""
+        """By `scipy.sparse.linalg.cg`, with no tolerance of its own to stop it early."""
         operator = LinearOperator((len(b), len(b)), matvec=product, dtype=b.dtype)
-        return cg(operator, b, rtol=0.0, atol=0.0, maxiter=iterations)[0]
+        x, made = np.zeros_like(b), 0
+        if self.conventions["conjugate_gradient.stop"] == "never":
+            made = iterations
+            x = cg(operator, b, rtol=0.0, atol=0.0, maxiter=iterations)[0]
+        while made < iterations:
+            r = b - product(x)
+            if self.stops(made, self.dot(r, r)):
+                break
+            made += 1
+            x = cg(operator, b, rtol=0.0, atol=0.0, maxiter=made)[0]
+        return x
 
     def solved(self, policy: Inputs, x: Array, g: Array, damping: float) -> Array:
         """By `scipy.linalg.cho_solve`."""
@@ -521,8 +531,8 @@ class Roots(Ordinary):
         return np.linalg.norm(a - self.mean(a)) / np.sqrt(np.array(len(a) - ddof, a.dtype))
 
     def step_length(self, direction: Array, product: Array, max_kl: float) -> Array:
-        """1/√(½ xᵀHx/δ)."""
-        return 1 / np.sqrt(0.5 * self.dot(direction, product) / max_kl)
+        """1/√(½ (xᵀHx + ε)/δ)."""
+        return 1 / np.sqrt(0.5 * self.curvature(direction, product) / max_kl)
 
     def state_values(self, transition: Array, reward: Array, gamma: float, pi: Array) -> Array:
         """By QR."""
@@ -558,8 +568,8 @@ class Dual(Ordinary):
     def cg(self, product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
         """Residuals b − Ax, β = −rᵀAp/pᵀAp."""
         x, r, p = np.zeros_like(b), b.copy(), b.copy()
-        for _ in range(iterations):
-            if not r.any():  # solved: the next step would be 0/0
+        for made in range(iterations):
+            if self.stops(made, self.dot(r, r)):  # solved, at least: the next step would be 0/0
                 break
             Ap = product(p)
             x = x + self.dot(r, p) / self.dot(p, Ap) * p

@@ -339,12 +339,19 @@ class Ordinary(Theory):
 
     # Solvers.
 
+    def stops(self, made: int, rr: Array) -> bool:
+        """Return whether conjugate gradients end after so many iterations with rᵀr."""
+        rule = self.conventions["conjugate_gradient.stop"]
+        if rule == "never" or (rule == "1e-10" and made == 0):
+            return bool(rr == 0)
+        return bool(rr.real < 1e-10)
+
     def cg(self, product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
         """Return x after so many iterations from zero."""
         x, r, p = np.zeros_like(b), b.copy(), b.copy()
         rr = self.dot(r, r)
-        for _ in range(iterations):
-            if rr == 0:
+        for made in range(iterations):
+            if self.stops(made, rr):
                 break
             Ap = product(p)
             alpha = rr / self.dot(p, Ap)
@@ -390,9 +397,13 @@ class Ordinary(Theory):
         x, rank = self.minimum_norm(policy, observations, g)
         return {"direction": unflatten(policy, x), "rank": rank}
 
+    def curvature(self, direction: Array, product: Array) -> Array:
+        """xᵀHx + ε."""
+        return self.dot(direction, product) + float(self.conventions["step_length.epsilon"])
+
     def step_length(self, direction: Array, product: Array, max_kl: float) -> Array:
-        """√(2δ/xᵀHx)."""
-        return np.sqrt(2 * max_kl / self.dot(direction, product))
+        """√(2δ/(xᵀHx + ε))."""
+        return np.sqrt(2 * max_kl / self.curvature(direction, product))
 
     def scaled(self, policy: Inputs, x: Array, direction: Array, damping: float, max_kl: float) -> Array:
         """Return the direction with quadratic KL equal to max_kl."""

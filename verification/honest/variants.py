@@ -64,6 +64,26 @@ CONVENTIONS: tuple[dict[str, str], ...] = (
     {"line_search.accept": "kl_strict"},
     {"line_search.accept": "tenth_of_expected"},
     {"line_search.accept": "half_of_expected_and_kl_strict"},
+    {"step_length.epsilon": "1e-8"},
+    {"conjugate_gradient.stop": "1e-10"},
+    {"conjugate_gradient.stop": "1e-10_from_start"},
+    {"line_search.accept": "no_worse_and_kl", "step_length.epsilon": "1e-8"},
+    {"line_search.accept": "no_worse_and_kl", "kl.direction": "new_old", "step_length.epsilon": "1e-8"},
+    {"line_search.accept": "improves_and_1.5_kl", "conjugate_gradient.stop": "1e-10"},
+    {"line_search.accept": "improves_and_kl_strict", "conjugate_gradient.stop": "1e-10"},
+    {
+        "line_search.accept": "improves_and_kl_strict",
+        "step_length.epsilon": "1e-8",
+        "conjugate_gradient.stop": "1e-10",
+    },
+    {
+        "line_search.accept": "improves_and_kl_strict",
+        "kl.direction": "new_old",
+        "conjugate_gradient.stop": "1e-10_from_start",
+    },
+    {"line_search.accept": "kl_strict", "conjugate_gradient.stop": "1e-10"},
+    {"line_search.accept": "tenth_of_expected", "conjugate_gradient.stop": "1e-10"},
+    {"line_search.accept": "half_of_expected_and_kl_strict", "conjugate_gradient.stop": "1e-10"},
 )
 
 Functions = Mapping[str, Callable[..., Any]]

@@ -772,7 +772,7 @@ def _damped(policy: Any, observations: Any, damping: Any) -> Rounded:
 # Solvers and steps.
 
 
-def _conjugate_gradient(matrix: Any, b: Any, iterations: int) -> Rounded:
+def _conjugate_gradient(conventions: Conventions, matrix: Any, b: Any, iterations: int) -> Rounded:
     """x_k is the best of the Krylov space: rounding turns the space by cond · u in every iteration.
 
     ::
@@ -780,7 +780,7 @@ def _conjugate_gradient(matrix: Any, b: Any, iterations: int) -> Rounded:
         |x̂ − x| ≤ k (n + 8) cond · |A⁻¹| (E_A |x| + E_b + n |A| |x| + |b|)
     """
     A, right = rounded(matrix), rounded(b)
-    x = _krylov(A.value, right.value, iterations)
+    x = _krylov(conventions["conjugate_gradient.stop"], A.value, right.value, iterations)
     n = len(right)
     size = np.abs(A.value) @ np.abs(x)
     condition = np.linalg.cond(A.value)
@@ -789,11 +789,13 @@ def _conjugate_gradient(matrix: Any, b: Any, iterations: int) -> Rounded:
     return Rounded(x, iterations * (n + 8) * condition * spread.max(initial=0.0))
 
 
-def _krylov(A: Any, b: Any, iterations: int) -> Any:
+def _krylov(stop: str, A: Any, b: Any, iterations: int) -> Any:
     x, r = np.zeros_like(b), b.copy()
     p, rr = r.copy(), b @ b
-    for _ in range(iterations):
+    for made in range(iterations):
         if rr <= (1e-14 * np.abs(b).max(initial=0.0)) ** 2:
+            break
+        if rr < 1e-10 and (stop == "1e-10_from_start" or (stop == "1e-10" and made > 0)):
             break
         Ap = A @ p
         alpha = rr / (p @ Ap)
@@ -803,8 +805,11 @@ def _krylov(A: Any, b: Any, iterations: int) -> Any:
     return x
 
 
-def _fisher_conjugate_gradient(policy: Any, observations: Any, b: Any, damping: Any, iterations: int) -> dict[str, Any]:
-    return shaped(policy, _conjugate_gradient(_damped(policy, observations, damping), flat(b), iterations))
+def _fisher_conjugate_gradient(
+    conventions: Conventions, policy: Any, observations: Any, b: Any, damping: Any, iterations: int
+) -> dict[str, Any]:
+    H = _damped(policy, observations, damping)
+    return shaped(policy, _conjugate_gradient(conventions, H, flat(b), iterations))
 
 
 def _direction(policy: Any, observations: Any, gradient: Any, damping: Any) -> Rounded:
@@ -839,8 +844,10 @@ def _minimum_norm(policy: Any, observations: Any, actions: Any, advantages: Any)
     }
 
 
-def _step_length(direction: Any, product: Any, max_kl: Any) -> Rounded:
-    return sqrt(2 * rounded(max_kl) / (rounded(direction) * product).sum())
+def _step_length(conventions: Conventions, direction: Any, product: Any, max_kl: Any) -> Rounded:
+    curvature = (rounded(direction) * product).sum()
+    epsilon = float(conventions["step_length.epsilon"])
+    return sqrt(2 * rounded(max_kl) / (curvature + epsilon if epsilon else curvature))
 
 
 def _natural_gradient_step(
@@ -849,7 +856,7 @@ def _natural_gradient_step(
     damped = conventions["step_length.damping"] == "damped"
     x = _direction(policy, observations, gradient, damping)
     H = _damped(policy, observations, damping if damped else 0.0)
-    return shaped(policy, _step_length(x, H @ x, max_kl) * x)
+    return shaped(policy, _step_length(conventions, x, H @ x, max_kl) * x)
 
 
 def _expected_improvement(gradient: Any, step: Any) -> Rounded:
@@ -897,11 +904,11 @@ def _trpo_step(
     outputs = network_forward(policy, observations)
     g = _log_prob_gradient(policy, observations, actions, rounded(advantages) / len(outputs))
     H = _damped(policy, observations, damping)
-    x = _conjugate_gradient(H, flat(g), iterations)
+    x = _conjugate_gradient(conventions, H, flat(g), iterations)
     if not x.value.any():
         return _searched(policy, x)
     measured = H if conventions["step_length.damping"] == "damped" else _damped(policy, observations, 0.0)
-    step = _step_length(x, measured @ x, max_kl) * x
+    step = _step_length(conventions, x, measured @ x, max_kl) * x
     return _searched(policy, Rounded(step.value, step.error + 2 * max_backtracks * np.abs(step.value)))
 
 
@@ -944,6 +951,9 @@ _WITH_CONVENTIONS: dict[str, Formula] = {
     "mean_kl": _kl_of_policies,
     "mean_kl_gradient": _mean_kl_gradient,
     "mean_kl_hessian_vector_product": _mean_kl_hessian_vector_product,
+    "conjugate_gradient": _conjugate_gradient,
+    "fisher_conjugate_gradient": _fisher_conjugate_gradient,
+    "step_length": _step_length,
     "natural_gradient_step": _natural_gradient_step,
     "line_search": _line_search,
     "trpo_step": _trpo_step,
@@ -967,11 +977,8 @@ _WITHOUT_CONVENTIONS: dict[str, Formula] = _DISTRIBUTIONS | {
     "surrogate_gradient": _surrogate_gradient,
     "fisher_matrix": fisher_matrix,
     "fisher_vector_product": _fisher_vector_product,
-    "conjugate_gradient": _conjugate_gradient,
-    "fisher_conjugate_gradient": _fisher_conjugate_gradient,
     "natural_gradient": _natural_gradient,
     "natural_gradient_minimum_norm": _minimum_norm,
-    "step_length": _step_length,
     "expected_improvement": _expected_improvement,
     **tables.WITHOUT_CONVENTIONS,
 }

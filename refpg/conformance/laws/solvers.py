@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from refpg.conformance.laws.answers import Answers
+from refpg.conformance.laws.answers import Answers, Unanswerable
 from refpg.conformance.laws.families import POLICIES
 from refpg.conformance.laws.law import Gap, at_least, equal, law
 from refpg.conformance.laws.ordinary import flat, shaped
@@ -16,6 +16,11 @@ from refpg.conformance.laws.rounding import Rounded, rounded
 def _cg(f: Answers, matrix: Any, b: Any, iterations: int) -> Rounded:
     answer: Rounded = f("conjugate_gradient", matrix=matrix, b=b, iterations=iterations)
     return answer
+
+
+def _without_stop(f: Answers) -> None:
+    if f.conventions["conjugate_gradient.stop"] != "never":
+        raise Unanswerable("stated for conjugate gradients that do not stop early")
 
 
 def _residuals(f: Answers, matrix: Any, b: Any, iterations: int) -> Iterator[Rounded]:
@@ -35,6 +40,7 @@ def _residuals(f: Answers, matrix: Any, b: Any, iterations: int) -> Iterator[Rou
 )
 def cg_ends_after_as_many_iterations_as_unknowns(f: Answers, matrix: Any, b: Any) -> Iterator[Gap]:
     """A x = b after P iterations at the latest."""
+    _without_stop(f)
     *_, last = _residuals(f, matrix, b, len(b))
     yield equal(last, 0.0)
 
@@ -47,6 +53,7 @@ def cg_ends_after_as_many_iterations_as_unknowns(f: Answers, matrix: Any, b: Any
 )
 def cg_residuals_are_orthogonal(f: Answers, matrix: Any, b: Any, iterations: int) -> Iterator[Gap]:
     """The residual b − A x_k is orthogonal to all residuals before it, the first of which is b."""
+    _without_stop(f)
     residuals = list(_residuals(f, matrix, b, iterations))
     before = [rounded(b), *residuals[:-1]]
     for k, r in enumerate(residuals):
@@ -76,6 +83,7 @@ def cg_follows_scale_and_order(
     f: Answers, matrix: Any, b: Any, iterations: int, factor: float, order: Any
 ) -> Iterator[Gap]:
     """c b gives c x, c A gives x/c, and renamed coordinates a renamed x."""
+    _without_stop(f)
     # Not beyond the solution, where another law is about what happens.
     k = sum(1 for _ in _residuals(f, matrix, b, iterations))
     x = _cg(f, matrix, b, k)

@@ -13,6 +13,11 @@ from refpg.conformance.laws.parameters import log_prob_of, mirrored, moved, scal
 from refpg.conformance.laws.rounding import Rounded, rounded, sqrt
 
 
+def _without_epsilon(f: Answers) -> None:
+    if f.conventions["step_length.epsilon"] != "0":
+        raise Unanswerable("stated for a step length without an epsilon")
+
+
 @law(
     source="[TRPO App. C]",
     ops=("step_length",),
@@ -23,6 +28,7 @@ def step_length_reaches_the_edge_of_the_region(
     f: Answers, matrix: Any, b: Any, max_kl: float
 ) -> Iterator[Gap]:
     """½ (βx)ᵀH(βx) = δ."""
+    _without_epsilon(f)
     x = rounded(b)
     Hx = rounded(matrix) @ x
     beta = f("step_length", direction=x, product=Hx, max_kl=max_kl)
@@ -39,6 +45,7 @@ def step_length_undoes_the_length_of_the_direction(
     f: Answers, matrix: Any, b: Any, max_kl: float, factor: float
 ) -> Iterator[Gap]:
     """c x has the length β/c, and four times δ the length 2β."""
+    _without_epsilon(f)
     x = rounded(b)
     Hx = rounded(matrix) @ x
     beta = f("step_length", direction=x, product=Hx, max_kl=max_kl)
@@ -74,6 +81,7 @@ def natural_step_has_quadratic_kl_delta(
     f: Answers, policy: Any, vector: Any, observations: Any, damping: float, max_kl: float
 ) -> Iterator[Gap]:
     """½ sᵀ(F + λI)s = δ, or ½ sᵀFs = δ by the declared convention."""
+    _without_epsilon(f)
     s = _step(f, policy, observations, _gradient(policy, vector), damping, max_kl)
     if not np.isfinite(flat(s).error).all():
         return  # measured without damping, the direction has no curvature: no step has this KL
@@ -95,6 +103,7 @@ def natural_step_maximises_the_linear_gain(
     """KKT: s = x/λ* with x the natural gradient and λ* = √(gᵀx/2δ), so gᵀs = √(2δ gᵀx) (damped step length)."""
     if f.conventions["step_length.damping"] != "damped":
         raise Unanswerable("stated for a step length that is measured with the damping")
+    _without_epsilon(f)
     gradient = _gradient(policy, vector)
     s = flat(_step(f, policy, observations, gradient, damping, max_kl))
     x = flat(f("natural_gradient", policy=policy, observations=observations, gradient=gradient, damping=damping))
@@ -114,6 +123,7 @@ def natural_step_ignores_the_scale_of_the_gradient(
     f: Answers, policy: Any, vector: Any, observations: Any, damping: float, max_kl: float, factor: float
 ) -> Iterator[Gap]:
     """c g gives the same step for c > 0; −g the opposite; four times δ twice the step."""
+    _without_epsilon(f)
     gradient = _gradient(policy, vector)
     s = flat(_step(f, policy, observations, gradient, damping, max_kl))
     if not np.isfinite(s.error).all():
@@ -336,6 +346,9 @@ def trpo_does_not_know_the_unit_of_reward(
     unit: int,
 ) -> Iterator[Gap]:
     """Advantages four times as large give the same step, and a mirrored hidden unit the same step, mirrored."""
+    _without_epsilon(f)
+    if f.conventions["conjugate_gradient.stop"] != "never":
+        raise Unanswerable("stated for conjugate gradients that do not stop early")
     numbers = {
         "max_kl": max_kl,
         "damping": damping,

@@ -18,7 +18,7 @@ import numpy as np
 from refpg import network as networks
 from refpg import policy as policies
 from refpg import solvers, surrogate
-from refpg.conformance.reference import pack, policy_and_theta
+from refpg.conformance.reference import pack, policy_and_theta, step_epsilon, stopping
 from refpg.distributions import Family
 from refpg.network import Linearization, Network
 from refpg.network.layout import split
@@ -501,18 +501,36 @@ def fisher_vector_product(
     return unpack(at.policy.network, parts.metric(_fisher(at), pack(at.policy.network, vector), damping))
 
 
-def matrix_conjugate_gradient(parts: Parts, matrix: Array, b: Array, iterations: int) -> Array:
+def _solved(parts: Parts, conventions: Conventions, product: Product, b: Array, iterations: int) -> Array:
+    """x after as many iterations as right conjugate gradients make before they stop."""
+    stop = stopping(conventions)
+    if stop:
+        iterations = len(solvers.conjugate_gradient(product, b, iterations=iterations, **stop).alphas)
+    return parts.solve(product, b, iterations)
+
+
+def matrix_conjugate_gradient(
+    parts: Parts, conventions: Conventions, matrix: Array, b: Array, iterations: int
+) -> Array:
     """The op ``conjugate_gradient``."""
-    return parts.solve(lambda v: matrix @ v, b, iterations)
+    return _solved(parts, conventions, lambda v: matrix @ v, b, iterations)
 
 
 def fisher_conjugate_gradient(
-    parts: Parts, policy: Parameters, observations: Array, b: Parameters, damping: float, iterations: int
+    parts: Parts,
+    conventions: Conventions,
+    policy: Parameters,
+    observations: Array,
+    b: Parameters,
+    damping: float,
+    iterations: int,
 ) -> dict[str, Any]:
     """The op of that name."""
     at = at_batch(parts, policy, observations)
     fisher = _fisher(at)
-    x = parts.solve(lambda v: parts.metric(fisher, v, damping), pack(at.policy.network, b), iterations)
+    x = _solved(
+        parts, conventions, lambda v: parts.metric(fisher, v, damping), pack(at.policy.network, b), iterations
+    )
     return unpack(at.policy.network, x)
 
 
@@ -528,9 +546,11 @@ def natural_gradient(
     return unpack(at.policy.network, _exactly(parts, at, pack(at.policy.network, gradient), damping))
 
 
-def step_length(parts: Parts, direction: Array, product: Array, max_kl: float) -> Any:
+def step_length(
+    parts: Parts, conventions: Conventions, direction: Array, product: Array, max_kl: float
+) -> Any:
     """The op of that name."""
-    return parts.step_length(direction @ product, max_kl)
+    return parts.step_length(direction @ product + step_epsilon(conventions), max_kl)
 
 
 def _full_step(
@@ -539,7 +559,7 @@ def _full_step(
     if not x.any():
         return x
     Hx = parts.metric(fisher, x, damping if conventions["step_length.damping"] == "damped" else 0.0)
-    return parts.step_length(x @ Hx, max_kl) * x
+    return parts.step_length(x @ Hx + step_epsilon(conventions), max_kl) * x
 
 
 def natural_gradient_step(
@@ -622,6 +642,6 @@ def trpo_step(
     at = at_batch(parts, policy, observations)
     g = _surrogate_gradient(parts, at, actions, advantages, at.log_prob(actions))
     fisher = _fisher(at, actions, advantages)
-    x = parts.solve(lambda v: parts.metric(fisher, v, damping), g, iterations)
+    x = _solved(parts, conventions, lambda v: parts.metric(fisher, v, damping), g, iterations)
     step = _full_step(parts, conventions, fisher, x, damping, max_kl)
     return _searched(parts, conventions, g, step, policy, observations, actions, advantages, max_kl, **search)

@@ -45,6 +45,7 @@ conventions = {
     "kl.direction": "new_old",
     "line_search.accept": "improves_and_kl_strict",
     "step_length.damping": "damped",
+    "conjugate_gradient.stop": "1e-10_from_start",
     "advantage.ddof": "1",
     "advantage.epsilon": "1e-8",
     "approximate_kl.estimator": "k3",
@@ -59,7 +60,7 @@ notes = [
     "the surrogate, the mean KL and their gradients are those TRPO.train() hands to and gets from _compute_actor_grad",
     "mean_kl_* hand TRPO.train() the two distributions in the order of the question; its own order is KL(new ‖ old)",
     "old and new policy: the policy has the old weights when train() first asks for its distribution, then the new",
-    "conjugate_gradient_solver starts from a random x (1e-4 · randn); that draw is held at 0, its tolerance is its own",
+    "conjugate_gradient_solver starts from a random x (1e-4 · randn); that draw is held at 0",
     "line_search and step_length hand train() the search direction and its product in the place of the solver's",
     "accepted is the number of candidates train() evaluated, less one, or −1 if it logged a failed line search",
     "the operations of profile ppo are the loss lines of MaskablePPO.train(), with every action allowed",
@@ -308,7 +309,7 @@ def _start_at_zero() -> Any:
 
 
 def conjugate_gradient(matrix: NDArray[Any], b: NDArray[Any], iterations: int) -> NDArray[Any]:
-    """Call the library's solver, with its own tolerance."""
+    """Call the library's solver."""
     dense = torch.tensor(matrix)
     with _start_at_zero():
         x = conjugate_gradient_solver(lambda vector: dense @ vector, torch.tensor(b), max_iter=int(iterations))

@@ -17,7 +17,7 @@ from scipy.special import log_softmax, softmax
 from refpg import geometry
 from refpg.conformance.mutants import estimators, programs, theory
 from refpg.conformance.ops import OPS
-from refpg.conformance.reference import answers, pack, policy_and_theta, unpack
+from refpg.conformance.reference import answers, pack, policy_and_theta, step_epsilon, unpack
 from refpg.conformance.signatures import parse_type
 from refpg.conformance.vectors import Vectors
 from refpg.conformance.verdicts import Outcome, Verdict, call, verdict_on
@@ -330,9 +330,9 @@ def _masked_beforehand(next_values: Array, terminated: Array, **inputs: Any) -> 
     return {"advantages": advantages, "value_targets": advantages + values}
 
 
-def _half_in_curvature(direction: Array, product: Array, max_kl: float) -> Any:
-    """½ xᵀHx, and a division by √(½ xᵀHx/δ)."""
-    shs = 0.5 * (direction @ product)
+def _half_in_curvature(conventions: Conventions, direction: Array, product: Array, max_kl: float) -> Any:
+    """½ (xᵀHx + ε), and a division by √(½ (xᵀHx + ε)/δ)."""
+    shs = 0.5 * (direction @ product + step_epsilon(conventions))
     return 1 / np.sqrt(shs / max_kl)
 
 
@@ -363,7 +363,7 @@ FALSE_ALARMS: dict[str, tuple[str, Callable[[Conventions], Function]]] = {
     "fa-tianshou-gae": ("gae", partial(_with_declared_targets, _masked_beforehand)),
     "fa-rlax-gae": ("gae", partial(_with_declared_targets, _masked_beforehand)),
     "fa-tianshou-old-logp": ("trpo_step", lambda conventions: _programs(conventions)["trpo_step"]),
-    "fa-shs-half": ("step_length", lambda conventions: _half_in_curvature),
+    "fa-shs-half": ("step_length", lambda conventions: partial(_half_in_curvature, conventions)),
     "fa-acktr-empirical": ("fisher_categorical", lambda conventions: _by_sampled_scores),
     "fa-returns-adv-plus-v": ("gae", partial(_with_declared_targets, _gae_by_sums)),
     "fa-neg-entropy": ("entropy_diagonal_gaussian", lambda conventions: _plus_one),

@@ -5,13 +5,17 @@ from typing import Any
 
 from verification.certify.cases import Case
 from verification.certify.cases.trpo import (
+    EPSILON,
     HALF,
+    LIBRARIES,
     LOOSE,
     NEW_OLD,
     OTHER_RULES,
+    STOPS,
     STRICT,
     TENTH,
     UNDAMPED,
+    WIDE_LOG_STD,
     Draw,
     actions,
     ascent,
@@ -357,6 +361,7 @@ def _solver_cases() -> list[Case]:
             "b = 0",
             "x = 0 solves the system before the first iteration, whose first division would be 0/0.",
             nothing,
+            STOPS,
         ),
         Case(
             "conjugate_gradient",
@@ -364,6 +369,7 @@ def _solver_cases() -> list[Case]:
             "Unknowns of very different scales, four iterations",
             "Eigenvalues over four orders: far from convergence every α and β counts.",
             {"matrix": graded, "b": Draw(444).numbers(7, largest=2.0), "iterations": 4},
+            STOPS,
         ),
         Case(
             "conjugate_gradient",
@@ -371,6 +377,23 @@ def _solver_cases() -> list[Case]:
             "A matrix with two different eigenvalues, two iterations",
             "It ends after two iterations, however many unknowns there are; the matrix is a multiple of I plus uuᵀ.",
             {"matrix": two, "b": draw.numbers(5, largest=2.0), "iterations": 2},
+            STOPS,
+        ),
+        Case(
+            "conjugate_gradient",
+            "small-right-hand-side-7",
+            "A right-hand side near 10⁻⁴, five iterations",
+            "A residual that is small in absolute terms, and a tenth of b: where one stops there, the answer shows it.",
+            {"matrix": dense, "b": [2.0**-14 * entry for entry in Draw(447).numbers(7, largest=2.0)], "iterations": 5},
+            STOPS,
+        ),
+        Case(
+            "conjugate_gradient",
+            "tiny-right-hand-side-6",
+            "A right-hand side near 10⁻⁶, three iterations",
+            "Too small for an absolute stop, which ends after one iteration or before it.",
+            nothing | {"b": [2.0**-20 * entry for entry in Draw(448).numbers(6, largest=1.0)], "iterations": 3},
+            STOPS,
         ),
     ]
     draw, policy = gaussian_policy(445, (2, 5, 3))
@@ -388,6 +411,7 @@ def _solver_cases() -> list[Case]:
             "Gaussian policy, b = 0",
             "A gradient that vanishes: x = 0, where the first division would be 0/0.",
             inputs,
+            STOPS,
         )
     )
     draw, policy = categorical_policy(446, (2, 5, 3), "silu")
@@ -399,6 +423,19 @@ def _solver_cases() -> list[Case]:
             "Categorical policy with SiLU, ten iterations",
             "As many iterations as in the paper, on a system damped enough that they converge.",
             inputs,
+            STOPS,
+        )
+    )
+    draw, policy = gaussian_policy(449, (4, 5, 3), log_std=WIDE_LOG_STD)
+    small = parameters(draw, policy, largest=2.0**-17, bits=22)
+    cases.append(
+        Case(
+            "fisher_conjugate_gradient",
+            "gaussian-small-right-hand-side-7x4-5-3",
+            "Gaussian policy, a right-hand side near 10⁻⁵",
+            "A residual that is small in absolute terms, and a tenth of b: where one stops there, the answer shows it.",
+            observed(draw, policy, 7) | {"b": small, "damping": 2.0**-3, "iterations": 5},
+            STOPS,
         )
     )
     return cases
@@ -432,7 +469,7 @@ def _natural_gradient_cases() -> list[Case]:
             "Gaussian policy with ELU",
             slope,
             elu | {"max_kl": 2.0**-7},
-            (UNDAMPED,),
+            (UNDAMPED, EPSILON),
         ),
         Case(
             "natural_gradient_step",
@@ -440,7 +477,7 @@ def _natural_gradient_cases() -> list[Case]:
             "A gradient near 10⁻³",
             "The step does not depend on the length of the gradient: what scales with it shows.",
             tiny | {"max_kl": 2.0**-6},
-            (UNDAMPED,),
+            (UNDAMPED, EPSILON),
         ),
     ]
     for slug, (draw, policy), rows, title, purpose in (
@@ -490,7 +527,7 @@ def _step_cases() -> list[Case]:
         direction = [scale * x for x in draw.numbers(size, largest=2.0)]
         product = [sum(m * x for m, x in zip(row, direction, strict=True)) for row in positive_definite(draw, size)]
         inputs = {"direction": direction, "product": product, "max_kl": max_kl}
-        cases.append(Case("step_length", slug, title, purpose, inputs))
+        cases.append(Case("step_length", slug, title, purpose, inputs, (EPSILON,)))
     draw, policy = gaussian_policy(463)
     gradient = parameters(draw, policy)
     step = parameters(draw, policy, largest=0.25, bits=7)
@@ -647,6 +684,19 @@ def _trpo_cases() -> list[Case]:
     title = "Gaussian policy, no advantage anywhere"
     variants = (NEW_OLD, STRICT, STRICT | NEW_OLD, TENTH, HALF)
     cases.append(Case("trpo_step", "gaussian-zero-advantages-7x2-5-3", title, purpose, inputs, variants))
+    draw, policy = gaussian_policy(313, log_std=WIDE_LOG_STD)
+    inputs = rollout(draw, policy, 9, old=False, reach=1.0)
+    inputs |= {
+        "advantages": [2.0**-15 * advantage for advantage in inputs["advantages"]],
+        "max_kl": 2.0**-7,
+        "damping": 2.0**-3,
+        "iterations": 5,
+        "backtrack": 0.8125,
+        "max_backtracks": 10,
+    }
+    purpose = "Nothing but the unit of reward is small: what is added to xᵀHx shows, and where rᵀr is small enough."
+    title = "Gaussian policy, advantages near 10⁻⁵"
+    cases.append(Case("trpo_step", "gaussian-small-advantages-9x4-5-3", title, purpose, inputs, LIBRARIES))
     return cases
 
 

@@ -205,11 +205,30 @@ NO_WORSE = {"line_search.accept": "no_worse_and_kl"}
 KL_ALONE = {"line_search.accept": "kl_strict"}
 TENTH = {"line_search.accept": "tenth_of_expected"}
 HALF = {"line_search.accept": "half_of_expected_and_kl_strict"}
+EPSILON = {"step_length.epsilon": "1e-8"}
+STOP = {"conjugate_gradient.stop": "1e-10"}
+FROM_START = {"conjugate_gradient.stop": "1e-10_from_start"}
+STOPS = (STOP, FROM_START)
 OTHER_RULES = (NO_WORSE, NO_WORSE | NEW_OLD, KL_ALONE, TENTH)
 SEARCHES = (NEW_OLD, STRICT, LOOSE, STRICT | NEW_OLD, *OTHER_RULES)
 """Along any step; ``HALF`` only along one that ascends, since libraries ask for a quotient that is positive."""
 
 STEPS = (*SEARCHES, HALF, UNDAMPED)
+
+LIBRARIES = (
+    EPSILON,
+    *STOPS,
+    NO_WORSE | EPSILON,
+    NO_WORSE | NEW_OLD | EPSILON,
+    LOOSE | STOP,
+    STRICT | STOP,
+    STRICT | EPSILON | STOP,
+    STRICT | NEW_OLD | FROM_START,
+    KL_ALONE | STOP,
+    TENTH | STOP,
+    HALF | STOP,
+)
+"""Whole steps with an epsilon or a stop: each alone, and as the libraries combine them."""
 
 
 # ── The cases ────────────────────────────────────────────────
@@ -373,7 +392,7 @@ def _solver_cases() -> list[Case]:
         draw = Draw(seed)
         matrix, b = positive_definite(draw, size), draw.numbers(size, largest=2.0)
         inputs = {"matrix": matrix, "b": b, "iterations": iterations}
-        cases.append(Case("conjugate_gradient", slug, title, purpose, inputs))
+        cases.append(Case("conjugate_gradient", slug, title, purpose, inputs, STOPS))
     for slug, (draw, policy), rows, damping, iterations, title in (
         ("gaussian-two-iterations-7x4-5-3", gaussian_policy(55), 7, 2.0**-3, 2, "Gaussian policy, two iterations"),
         (
@@ -396,7 +415,7 @@ def _solver_cases() -> list[Case]:
         inputs = observed(draw, policy, rows)
         inputs = inputs | {"b": parameters(draw, policy), "damping": damping, "iterations": iterations}
         purpose = "Conjugate gradients on the damped Fisher matrix through its product."
-        cases.append(Case("fisher_conjugate_gradient", slug, title, purpose, inputs))
+        cases.append(Case("fisher_conjugate_gradient", slug, title, purpose, inputs, STOPS))
     return cases
 
 
@@ -420,7 +439,8 @@ def _natural_gradient_cases() -> list[Case]:
         cases.append(Case("natural_gradient", slug, title, solved, inputs))
         if "relu" not in slug:
             length = "The step along the natural gradient, as long as the quadratic model allows."
-            cases.append(Case("natural_gradient_step", slug, title, length, inputs | {"max_kl": 2.0**-6}, (UNDAMPED,)))
+            step = inputs | {"max_kl": 2.0**-6}
+            cases.append(Case("natural_gradient_step", slug, title, length, step, (UNDAMPED, EPSILON)))
     for slug, (draw, policy), rows, title, purpose in (
         (
             "categorical-few-rows-5x2-4-3",
@@ -461,7 +481,7 @@ def _step_cases() -> list[Case]:
         product = [sum(m * x for m, x in zip(row, direction, strict=True)) for row in matrix]
         inputs = {"direction": direction, "product": product, "max_kl": max_kl}
         purpose = "A direction that is not of unit length, with the product of a positive definite matrix."
-        cases.append(Case("step_length", slug, title, purpose, inputs))
+        cases.append(Case("step_length", slug, title, purpose, inputs, (EPSILON,)))
     for slug, (draw, policy), title in (
         ("gaussian-4-5-3", gaussian_policy(73), "Parameters of a Gaussian policy"),
         ("categorical-3-5-4", categorical_policy(74), "Parameters of a categorical policy"),
@@ -668,7 +688,7 @@ def _trpo_cases() -> list[Case]:
             "max_backtracks": 10,
         }
         variants = STEPS if iterations == 10 else (STRICT | NEW_OLD, LOOSE, *OTHER_RULES, HALF, UNDAMPED)
-        cases.append(Case("trpo_step", slug, title, purpose, inputs, variants))
+        cases.append(Case("trpo_step", slug, title, purpose, inputs, (*variants, *LIBRARIES)))
     return cases
 
 

@@ -322,6 +322,23 @@ def conjugate_gradient_of(matrix: arb_mat, b: list[arb], iterations: int) -> lis
     return x
 
 
+SMALL = 1e-10  # of rᵀr
+
+
+def iterations_made(conventions: Conventions, matrix: arb_mat, b: list[arb], iterations: int) -> int:
+    """How many iterations the declared stop lets happen."""
+    rule = conventions["conjugate_gradient.stop"]
+    if rule == "never":
+        return iterations
+    if rule == "1e-10_from_start" and less(dot(b, b), arb(SMALL)):
+        return 0
+    for made in range(1, iterations):
+        r = moved(b, arb(-1), times(matrix, conjugate_gradient_of(matrix, b, made)))
+        if less(dot(r, r), arb(SMALL)):
+            return made
+    return iterations
+
+
 def length_of_step(quadratic_form: arb, max_kl: arb) -> arb:
     """√(2δ/xᵀ(F + λI)x)."""
     return (2 * max_kl / quadratic_form).sqrt()
@@ -486,12 +503,13 @@ def fisher_vector_product(inputs: Inputs, conventions: Conventions, pieces: Piec
 def conjugate_gradient(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
     """x after so many iterations on a matrix given."""
     matrix, b = arb_mat(exact(inputs["matrix"])), exact(inputs["b"])
-    return {"x": pieces.conjugate_gradient(matrix, b, inputs["iterations"])}
+    return {"x": pieces.conjugate_gradient(matrix, b, iterations_made(conventions, matrix, b, inputs["iterations"]))}
 
 
 def fisher_conjugate_gradient(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
     """x after so many iterations on F + λI."""
-    x = pieces.conjugate_gradient(damped_fisher(inputs, pieces), flatten(inputs["b"]), inputs["iterations"])
+    matrix, b = damped_fisher(inputs, pieces), flatten(inputs["b"])
+    x = pieces.conjugate_gradient(matrix, b, iterations_made(conventions, matrix, b, inputs["iterations"]))
     return {"x": unflatten(inputs["policy"], x)}
 
 
@@ -501,9 +519,14 @@ def natural_gradient(inputs: Inputs, conventions: Conventions, pieces: Pieces = 
     return {"direction": unflatten(inputs["policy"], x)}
 
 
+def epsilon_of(conventions: Conventions) -> arb:
+    """ε, the float64 number."""
+    return arb(float(conventions["step_length.epsilon"]))
+
+
 def step_length(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) -> Outputs:
-    """√(2δ/xᵀ(F + λI)x) from x and the product."""
-    quadratic_form = dot(exact(inputs["direction"]), exact(inputs["product"]))
+    """√(2δ/(xᵀ(F + λI)x + ε)) from x and the product."""
+    quadratic_form = dot(exact(inputs["direction"]), exact(inputs["product"])) + epsilon_of(conventions)
     return {"step_length": pieces.step_length(quadratic_form, arb(inputs["max_kl"]))}
 
 
@@ -511,7 +534,7 @@ def _full_step(inputs: Inputs, conventions: Conventions, fisher: arb_mat, x: lis
     if all(x_i.is_zero() for x_i in x):
         return x  # whatever the length: there is nowhere to go
     damping = inputs["damping"] if conventions["step_length.damping"] == "damped" else 0
-    quadratic_form = dot(x, times(pieces.damped(inputs, fisher, damping), x))
+    quadratic_form = dot(x, times(pieces.damped(inputs, fisher, damping), x)) + epsilon_of(conventions)
     beta = pieces.step_length(quadratic_form, arb(inputs["max_kl"]))
     return [beta * x_i for x_i in x]
 
@@ -545,7 +568,8 @@ def trpo_step(inputs: Inputs, conventions: Conventions, pieces: Pieces = RIGHT) 
     """Gradient, conjugate gradients, step length, line search."""
     g = gradient_at_old(inputs, pieces)
     fisher = fisher_of(inputs, pieces)
-    x = pieces.conjugate_gradient(pieces.damped(inputs, fisher, inputs["damping"]), g, inputs["iterations"])
+    matrix = pieces.damped(inputs, fisher, inputs["damping"])
+    x = pieces.conjugate_gradient(matrix, g, iterations_made(conventions, matrix, g, inputs["iterations"]))
     step = _full_step(inputs, conventions, fisher, x, pieces)
     theta, accepted = searched(inputs, conventions, step, pieces)
     return {"parameters": unflatten(inputs["policy"], theta), "accepted": accepted}

@@ -152,18 +152,38 @@ def krylov_minimiser(matrix: arb_mat, b: Vector, iterations: int) -> Vector:
     return (K * y).entries()
 
 
+def krylov_solution(conventions: Conventions, matrix: arb_mat, b: Vector, iterations: int) -> Vector:
+    """The minimiser over the first Krylov space that leaves a residual small enough to stop at, or over the last."""
+    rule = conventions["conjugate_gradient.stop"]
+    if rule == "1e-10_from_start" and _small(b):
+        return [arb(0) for _ in b]
+    for k in range(1, iterations if rule != "never" else 1):
+        x = krylov_minimiser(matrix, b, k)
+        if _small(moved(b, arb(-1), product_of(matrix, x))):
+            return x
+    return krylov_minimiser(matrix, b, iterations)
+
+
+def _small(r: Vector) -> bool:
+    return _proven(dot(r, r) < arb(1e-10), dot(r, r) >= arb(1e-10))
+
+
 def conjugate_gradient_by_krylov(inputs: Inputs, conventions: Conventions) -> Outputs:
     """argmin of ½xᵀAx − bᵀx over the span of b, Ab, …, A^{k−1}b, in exact rationals."""
     matrix = fmpq_mat([[rationals.quotient(entry) for entry in row] for row in inputs["matrix"]])
     b = fmpq_mat([[rationals.quotient(entry)] for entry in inputs["b"]])
     if not any(inputs["b"]):
         return {"x": exact(inputs["b"])}
-    power, basis = b, []
+    rule, small = conventions["conjugate_gradient.stop"], rationals.quotient(1e-10)
+    power, basis, x = b, [], 0 * b
     for _ in range(inputs["iterations"]):
+        r = b - matrix * x
+        if (rule == "1e-10_from_start" or (rule == "1e-10" and basis)) and (r.transpose() * r)[0, 0] < small:
+            break
         basis.append(power.entries())
         power = matrix * power
-    K = fmpq_mat(basis).transpose()
-    x = K * (K.transpose() * matrix * K).solve(K.transpose() * b)
+        K = fmpq_mat(basis).transpose()
+        x = K * (K.transpose() * matrix * K).solve(K.transpose() * b)
     return {"x": [arb(entry.p) / arb(entry.q) for entry in x.entries()]}
 
 
@@ -171,7 +191,7 @@ def fisher_conjugate_gradient_by_krylov(inputs: Inputs, conventions: Conventions
     """argmin over the span of b, Ab, …, A^{k−1}b, A = GᵀG + λI by hand, at 1024 bits."""
     with precision(KRYLOV_BITS):
         A = _damped_matrix(inputs["policy"], inputs["observations"], inputs["damping"])
-        x = krylov_minimiser(A, vector_of(inputs["b"]), inputs["iterations"])
+        x = krylov_solution(conventions, A, vector_of(inputs["b"]), inputs["iterations"])
     return {"x": structure(inputs["policy"], x)}
 
 
@@ -223,7 +243,7 @@ def natural_gradient_minimum_norm_by_limit(inputs: Inputs, conventions: Conventi
 def step_length_in_rationals(inputs: Inputs, conventions: Conventions) -> Outputs:
     """The quadratic form in exact rationals, its root by integers."""
     x, product = rationals.fractions(inputs["direction"]), rationals.fractions(inputs["product"])
-    form = sum((a * b for a, b in zip(x, product, strict=True)), Fraction(0))
+    form = sum((a * b for a, b in zip(x, product, strict=True)), Fraction(float(conventions["step_length.epsilon"])))
     return {"step_length": rationals.ball(rationals.root(2 * Fraction(inputs["max_kl"]) / form))}
 
 
@@ -234,7 +254,7 @@ def natural_gradient_step_by_dual(inputs: Inputs, conventions: Conventions) -> O
     form = dot(g, x)
     if conventions["step_length.damping"] == "undamped":
         form = form - arb(inputs["damping"]) * dot(x, x)
-    beta = (2 * arb(inputs["max_kl"]) / form).sqrt()
+    beta = (2 * arb(inputs["max_kl"]) / (form + arb(float(conventions["step_length.epsilon"])))).sqrt()
     return {"step": structure(inputs["policy"], [beta * x_i for x_i in x])}
 
 
@@ -303,13 +323,14 @@ def trpo_step_by_krylov(inputs: Inputs, conventions: Conventions) -> Outputs:
     policy = inputs["policy"]
     with precision(KRYLOV_BITS):
         g = _gradient_at_old(inputs)
-        x = krylov_minimiser(_damped_matrix(policy, inputs["observations"], inputs["damping"]), g, inputs["iterations"])
+        A = _damped_matrix(policy, inputs["observations"], inputs["damping"])
+        x = krylov_solution(conventions, A, g, inputs["iterations"])
         step = x
         if not all(entry.is_zero() for entry in x):
             form = dot(g, x)  # = xᵀ(F + λI)x: x minimises over a space that holds it
             if conventions["step_length.damping"] == "undamped":
                 form = form - arb(inputs["damping"]) * dot(x, x)
-            beta = (2 * arb(inputs["max_kl"]) / form).sqrt()
+            beta = (2 * arb(inputs["max_kl"]) / (form + arb(float(conventions["step_length.epsilon"])))).sqrt()
             step = [beta * x_i for x_i in x]
     return _all_candidates(inputs, conventions, step)
 

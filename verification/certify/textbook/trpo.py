@@ -581,12 +581,18 @@ def fisher_vector_product_by_enumeration(inputs: Inputs, conventions: Convention
 # ── Solvers ────────────────────────────────────────────────
 
 
-def cg(product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+def _stops(conventions: Conventions, made: int, rr: Array) -> bool:
+    """Whether conjugate gradients end after so many iterations with rᵀr."""
+    rule = conventions["conjugate_gradient.stop"]
+    return rr == 0 or (rr < 1e-10 and (rule == "1e-10_from_start" or (rule == "1e-10" and made > 0)))
+
+
+def cg(conventions: Conventions, product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
     """Conjugate gradients from zero, by the recursion of Hestenes and Stiefel."""
     x, r, p = 0.0 * b, b, b
     rr = np.sum(r * r)
-    for _ in range(iterations):
-        if rr == 0:
+    for made in range(iterations):
+        if _stops(conventions, made, rr):
             break
         Ap = product(p)
         alpha = rr / np.sum(p * Ap)
@@ -598,11 +604,16 @@ def cg(product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
     return x
 
 
-def cg_with_true_residual(product: Callable[[Array], Array], b: Array, iterations: int) -> Array:
+def cg_with_true_residual(
+    conventions: Conventions, product: Callable[[Array], Array], b: Array, iterations: int
+) -> Array:
     """Conjugate gradients from zero, with the residual b − Ax and β = −rᵀAp/pᵀAp."""
     x, r, p = 0.0 * b, b, b
     for number in range(iterations):
         if not np.any(r != 0):
+            break
+        # The sum would count as one more rounding where nobody asks for it.
+        if conventions["conjugate_gradient.stop"] != "never" and _stops(conventions, number, np.sum(r * r)):
             break
         Ap = product(p)
         curvature = np.sum(p * Ap)
@@ -615,12 +626,13 @@ def cg_with_true_residual(product: Callable[[Array], Array], b: Array, iteration
 
 def conjugate_gradient(inputs: Inputs, conventions: Conventions) -> Outputs:
     """recursion for the residual"""
-    return {"x": cg(lambda v: inputs["matrix"] @ v, inputs["b"], inputs["iterations"])}
+    return {"x": cg(conventions, lambda v: inputs["matrix"] @ v, inputs["b"], inputs["iterations"])}
 
 
 def conjugate_gradient_true_residual(inputs: Inputs, conventions: Conventions) -> Outputs:
     """residual b − Ax in every iteration"""
-    return {"x": cg_with_true_residual(lambda v: inputs["matrix"] @ v, inputs["b"], inputs["iterations"])}
+    x = cg_with_true_residual(conventions, lambda v: inputs["matrix"] @ v, inputs["b"], inputs["iterations"])
+    return {"x": x}
 
 
 def fisher_conjugate_gradient(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -634,13 +646,13 @@ def fisher_conjugate_gradient(inputs: Inputs, conventions: Conventions) -> Outpu
             total = total + J[row].T @ (M[row] @ (J[row] @ v))
         return total / len(x) + damping * v
 
-    return {"x": unflatten(policy, cg(product, flatten(inputs["b"]), inputs["iterations"]))}
+    return {"x": unflatten(policy, cg(conventions, product, flatten(inputs["b"]), inputs["iterations"]))}
 
 
 def fisher_conjugate_gradient_by_matrix(inputs: Inputs, conventions: Conventions) -> Outputs:
     """residual b − Ax in every iteration, F formed as E[ssᵀ]"""
     F = _damped(inputs, fisher_by_scores)
-    x = cg_with_true_residual(lambda v: F @ v, flatten(inputs["b"]), inputs["iterations"])
+    x = cg_with_true_residual(conventions, lambda v: F @ v, flatten(inputs["b"]), inputs["iterations"])
     return {"x": unflatten(inputs["policy"], x)}
 
 
@@ -789,14 +801,21 @@ def _shifts(policy: Inputs) -> Array:
 # ── The step ────────────────────────────────────────────────
 
 
+def _with_epsilon(conventions: Conventions, quadratic: Array) -> Array:
+    # + 0 would count as one more rounding.
+    epsilon = float(conventions["step_length.epsilon"])
+    return quadratic + epsilon if epsilon else quadratic
+
+
 def step_length(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """√(2δ/xᵀHx)"""
-    return {"step_length": np.sqrt(2 * inputs["max_kl"] / np.sum(inputs["direction"] * inputs["product"]))}
+    """√(2δ/(xᵀHx + ε))"""
+    quadratic = _with_epsilon(conventions, np.sum(inputs["direction"] * inputs["product"]))
+    return {"step_length": np.sqrt(2 * inputs["max_kl"] / quadratic)}
 
 
 def step_length_by_multiplier(inputs: Inputs, conventions: Conventions) -> Outputs:
-    """1/√(½ xᵀHx/δ)"""
-    half = 0.5 * (inputs["direction"] @ inputs["product"])
+    """1/√(½ (xᵀHx + ε)/δ)"""
+    half = 0.5 * _with_epsilon(conventions, inputs["direction"] @ inputs["product"])
     return {"step_length": 1 / np.sqrt(half / inputs["max_kl"])}
 
 
@@ -806,7 +825,7 @@ def _scaled(inputs: Inputs, conventions: Conventions, H: Array, x: Array) -> Arr
         quadratic = quadratic - inputs["damping"] * np.sum(x * x)
     if quadratic == 0:
         return x
-    return np.sqrt(2 * inputs["max_kl"] / quadratic) * x
+    return np.sqrt(2 * inputs["max_kl"] / _with_epsilon(conventions, quadratic)) * x
 
 
 def natural_gradient_step(inputs: Inputs, conventions: Conventions) -> Outputs:
@@ -890,14 +909,14 @@ def _gradient_at_old(inputs: Inputs) -> Array:
 def trpo_step(inputs: Inputs, conventions: Conventions) -> Outputs:
     """F = JᵀMJ, conjugate gradients by the recursion, backtracking"""
     H = _damped(inputs, fisher_by_metric)
-    x = cg(lambda v: H @ v, _gradient_at_old(inputs), inputs["iterations"])
+    x = cg(conventions, lambda v: H @ v, _gradient_at_old(inputs), inputs["iterations"])
     return _search(inputs, conventions, _scaled(inputs, conventions, H, x))
 
 
 def trpo_step_by_scores(inputs: Inputs, conventions: Conventions) -> Outputs:
     """F = E[ssᵀ], conjugate gradients with the residual b − Ax, backtracking"""
     H = _damped(inputs, fisher_by_scores)
-    x = cg_with_true_residual(lambda v: H @ v, _gradient_at_old(inputs), inputs["iterations"])
+    x = cg_with_true_residual(conventions, lambda v: H @ v, _gradient_at_old(inputs), inputs["iterations"])
     return _search(inputs, conventions, _scaled(inputs, conventions, H, x))
 
 
