@@ -109,8 +109,9 @@ def of_structures(found: Sequence[Finding], beside: Sequence[Pair] = ()) -> Diag
 
 def of_law(law: Law, variant: str, inputs: Mapping[str, Any], residual: Residual) -> Diagnosis:
     """Say which law is violated, by how much, and by which inputs."""
-    how = residual.note or f"{residual.error:.3g}, allowed are {residual.bound:.2g}"
-    lines = [("DIAGNOSIS", f"violated law `{law.label(variant)}`: {law.statement}  {law.source}"), ("off by", how)]
+    off = ("off by", f"{residual.error:.3g}, allowed are {residual.bound:.2g}")
+    how = ("since", residual.note) if residual.note else off
+    lines = [("DIAGNOSIS", f"violated law `{law.label(variant)}`: {law.statement}  {law.source}"), how]
     example = [f"{name} = {value}" for name, value in plain(inputs).items()]
     lines += [("and" if i else "for example", text) for i, text in enumerate(example)]
     ops = [f"`{op}`" for op in law.ops_of(variant)]
