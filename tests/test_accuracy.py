@@ -5,8 +5,10 @@ import pytest
 
 from refpg.conformance.ops import OPS
 from verification import accuracy
+from verification.marked import replaced
 
-BETWEEN = accuracy.README.read_text(encoding="utf-8").partition(accuracy.BEGIN)[2].partition(accuracy.END)[0]
+BEGIN, END = f"<!-- {accuracy.MARK} -->", f"<!-- /{accuracy.MARK} -->"
+BETWEEN = accuracy.README.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
 
 
 def test_the_committed_table_names_every_op():
@@ -37,14 +39,14 @@ def test_what_is_not_a_number_is_infinitely_wrong():
 
 
 def test_the_table_replaces_what_is_between_the_markers_and_nothing_else():
-    text = f"above\n{accuracy.BEGIN}\nold\n{accuracy.END}\nbelow\n"
-    assert accuracy.between_markers(text, ["new"]) == f"above\n{accuracy.BEGIN}\nnew\n{accuracy.END}\nbelow\n"
+    text = f"above\n{BEGIN}\nold\n{END}\nbelow\n"
+    assert replaced(text, accuracy.MARK, ["new"]) == f"above\n{BEGIN}\nnew\n{END}\nbelow\n"
 
 
-@pytest.mark.parametrize("text", ["", accuracy.BEGIN, f"{accuracy.END}{accuracy.BEGIN}", accuracy.BEGIN * 2])
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", BEGIN * 2])
 def test_a_readme_without_its_markers_is_refused(text):
     with pytest.raises(ValueError, match="must hold"):
-        accuracy.between_markers(text, ["new"])
+        replaced(text, accuracy.MARK, ["new"])
 
 
 def test_every_output_that_is_not_an_integer_has_a_row():

@@ -14,13 +14,14 @@ import pytest
 
 from refpg import geometry
 from refpg.notation import bind_shapes
-from verification.benchmarks import goals, machine, report, timing, validation
+from verification.benchmarks import goals, machine, readme, report, timing, validation
 from verification.benchmarks.growth import Curve
 from verification.benchmarks.machine import Machine
 from verification.benchmarks.measurement import Row, measure
 from verification.benchmarks.memory import Peak
 from verification.benchmarks.peers import Call, reference
 from verification.benchmarks.problems import Size, problem
+from verification.benchmarks.processes import Wall
 from verification.benchmarks.results import Results
 from verification.benchmarks.streaming import Stream
 from verification.benchmarks.validation import Share
@@ -174,6 +175,43 @@ def test_the_page_says_every_goal_and_what_is_missing(tmp_path):
     content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert len(content["goals"]) == len(goals.goals(results))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["README.md", "results.json"]
+
+
+def everything():
+    """Results with something of each kind, among it what JSON has no number for."""
+    return Results(
+        "today",
+        MACHINE,
+        [
+            row("tiny", "gradient", "reference", 2.0, 2.0),
+            row("tiny", "gradient", "jax_jit", 3.0, 3.0),
+            row("tiny", "gradient", "torch_func")._replace(distance=float("inf"), refused="no such shape"),
+        ],
+        peaks=[Peak("fisher-1k", "fisher_matrix", "reference", 10**8, 2 * 10**8)],
+        curves=[Curve("N", "gradient", "reference", [1, 2, 4, 8], [1.0, 2.0, None, 8.0])],
+        streams=[Stream(10, 100, 1.0)],
+        shares=[Share("gradient", 0.3, 1e-4)],
+        scalings=[Scaling("dask", "gradient", 10, 1.0, 2.0, 1.0, 2.0, True)],
+        walls=[Wall("import refpg", [0.1])],
+    )
+
+
+def test_what_was_saved_is_read_again(tmp_path):
+    report.save(everything(), tmp_path)
+    assert report.load(tmp_path) == everything()
+
+
+def test_the_short_form_says_every_goal_once_and_what_is_missed(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- benchmarks -->\nold\n<!-- /benchmarks -->\nbelow\n", encoding="utf-8")
+    readme.write(everything(), page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("above\n<!-- benchmarks -->\ntoday, a processor, 1 thread")
+    assert text.endswith("|\n<!-- /benchmarks -->\nbelow\n")
+    assert "| policy gradient | tiny | 2 s |  | 1.5 × |" in text
+    names = {goal.goal for goal in goals.goals(everything())}
+    assert {line.split(" | ")[0][2:] for line in text.splitlines() if " of " in line} == names
+    assert "| small calls | 0 of 4 | validation of arguments, policy gradient, tiny: 30 %, wanted ≤ 25 %; " in text
 
 
 def test_one_command_measures_and_writes(tmp_path):

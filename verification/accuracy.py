@@ -21,10 +21,10 @@ import numpy as np
 from refpg.conformance.run import check
 from refpg.conformance.signatures import output_of
 from refpg.conformance.verdicts import Comparison, Outcome, entry_errors
-from refpg.files import write_whole
+from verification.marked import rewrite
 
 README = Path(__file__).parent / "README.md"
-BEGIN, END = "<!-- accuracy -->", "<!-- /accuracy -->"
+MARK = "accuracy"
 
 
 class Row(NamedTuple):
@@ -107,15 +107,6 @@ def table(rows: Iterable[Row]) -> Iterator[str]:
         yield f"| `{row.op}` | {row.output} | {row.answers} | {row.entries} | {numbers} | {where} |"
 
 
-def between_markers(text: str, lines: Iterable[str]) -> str:
-    """Return the text with the lines between its two markers; ValueError unless it has both, once, in order."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{README.name} must hold {BEGIN} and, after it, {END}, each once")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n" + "\n".join(lines) + f"\n{END}{after}"
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Print the table and write it into the README."""
     parser = argparse.ArgumentParser(prog="python -m verification.accuracy", description=__doc__.splitlines()[0])
@@ -124,7 +115,7 @@ def main(arguments: list[str] | None = None) -> int:
     lines = list(table(measure()))
     print("\n".join(lines))
     if not options.print:
-        write_whole(README, between_markers(README.read_text(encoding="utf-8"), lines).encode())
+        rewrite(README, MARK, lines)
     return 0
 
 

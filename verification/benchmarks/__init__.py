@@ -14,6 +14,7 @@
     processes    importing, judging, testing: whole processes
     goals        what is asked, met or missed
     report       JSON and Markdown
+    readme       the short form, in the project's README
     figures      the curves
 
 ``python -m verification.benchmarks`` runs it all.  Importing this package imports nothing: the number of threads is

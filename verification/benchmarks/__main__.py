@@ -19,13 +19,26 @@ def main(given: list[str] | None = None) -> int:
     options = _parser().parse_args(given)
     _limit_threads(options.threads)  # before NumPy is loaded
 
-    from verification.benchmarks import growth, machine, memory, processes, report, streaming, validation, workers
+    from verification.benchmarks import (
+        growth,
+        machine,
+        memory,
+        processes,
+        readme,
+        report,
+        streaming,
+        validation,
+        workers,
+    )
     from verification.benchmarks.measurement import measure
     from verification.benchmarks.operations import OPERATIONS
     from verification.benchmarks.peers import installed
     from verification.benchmarks.problems import SIZES, problem
     from verification.benchmarks.results import Results
 
+    if options.readme:
+        readme.write(report.load(options.out))
+        return 0
     _refuse_unknown("--sizes", options.sizes, tuple(SIZES))
     _refuse_unknown("--operations", options.operations, tuple(OPERATIONS))
     _refuse_unknown("--parts", options.parts, PARTS)
@@ -97,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stream", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000], metavar="ROWS", help="rows streamed"
     )
     parser.add_argument("--divide-rows", type=int, default=1, metavar="K", help="a K-th of the workers' rows")
+    parser.add_argument("--readme", action="store_true", help="measure nothing: write the README's table from --out")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the report")
     return parser
 

@@ -1,9 +1,10 @@
 """What a run found, as JSON for machines and as Markdown for people.  Files are written whole or not at all."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -26,6 +27,13 @@ def save(results: Results, folder: Path) -> None:
     content = _plain(results) | {"goals": [_plain(goal) for goal in goals(results)]}
     write_whole(folder / "results.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     write_whole(folder / "README.md", ("\n".join(markdown(results)) + "\n").encode())
+
+
+def load(folder: Path) -> Results:
+    """Read what `save` wrote."""
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    results: Results = _typed(content, Results)
+    return results
 
 
 def markdown(results: Results) -> Iterator[str]:
@@ -88,7 +96,7 @@ def _ratios(results: Results) -> Iterator[str]:
             cells = [_ratio(results, own, name) for name in names]
             peak = "" if fraction is None else f"{100 * fraction:.0f} %"
             yield (
-                f"| {size} | {described.title} | {_seconds(float(np.median(own.seconds)))} | {peak} | "
+                f"| {size} | {described.title} | {seconds_text(float(np.median(own.seconds)))} | {peak} | "
                 + " | ".join(cells)
                 + f" | {len(own.seconds)} |"
             )
@@ -141,7 +149,7 @@ def _growth(results: Results) -> Iterator[str]:
         yield "| along | operation | implementation | values | seconds | exponent |"
         yield "|---|---|---|---|---|--:|"
     for curve in results.curves:
-        seconds = ", ".join("–" if one is None else _seconds(one) for one in curve.seconds)
+        seconds = ", ".join("–" if one is None else seconds_text(one) for one in curve.seconds)
         yield (
             f"| {curve.along} | {OPERATIONS[curve.operation].title} | {TITLES[curve.implementation]} | "
             f"{', '.join(f'{value:,}' for value in curve.values)} | {seconds} | {curve.exponent:.2f} |"
@@ -164,7 +172,7 @@ def figure_name(along: str, operation: str) -> str:
 
 def _shares(results: Results) -> Iterator[str]:
     for share in results.shares:
-        yield f"* {OPERATIONS[share.operation].title}: {100 * share.share:.0f} % of {_seconds(share.seconds)}"
+        yield f"* {OPERATIONS[share.operation].title}: {100 * share.share:.0f} % of {seconds_text(share.seconds)}"
 
 
 def _scalings(results: Results) -> Iterator[str]:
@@ -174,18 +182,19 @@ def _scalings(results: Results) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|--:|--:|---|"
     for one in results.scalings:
         yield (
-            f"| {one.kind} | {OPERATIONS[one.operation].title} | {one.rows:,} | {_seconds(one.alone)} | "
-            f"{_seconds(one.one)} | {_seconds(one.two)} | {one.speedup:.2f} | "
+            f"| {one.kind} | {OPERATIONS[one.operation].title} | {one.rows:,} | {seconds_text(one.alone)} | "
+            f"{seconds_text(one.one)} | {seconds_text(one.two)} | {one.speedup:.2f} | "
             f"{'identical' if one.identical else '**different**'} |"
         )
 
 
 def _walls(results: Results) -> Iterator[str]:
     for wall in results.walls:
-        yield f"* {wall.command}: {wall.failed or _seconds(float(np.median(wall.seconds)))}"
+        yield f"* {wall.command}: {wall.failed or seconds_text(float(np.median(wall.seconds)))}"
 
 
-def _seconds(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
+    """Return a time in the unit that suits it, with three digits."""
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
             return f"{seconds * factor:.3g} {unit}"
@@ -203,3 +212,16 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+def _typed(value: Any, wanted: Any) -> Any:
+    """Return the value of a type that `_plain` was given; null, in the place of a float, was not finite."""
+    origin, inner = get_origin(wanted), get_args(wanted)
+    if hasattr(wanted, "_fields"):
+        hints = get_type_hints(wanted)
+        return wanted(**{name: _typed(value[name], hints[name]) for name in wanted._fields})
+    if origin in (list, Sequence):
+        return [_typed(item, inner[0]) for item in value]
+    if origin is UnionType:
+        return None if value is None else _typed(value, inner[0])
+    return float("inf") if wanted is float and value is None else value
