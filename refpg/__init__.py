@@ -14,9 +14,9 @@
     solvers           conjugate gradients beside direct, dual and minimum-norm forms; line search
     updates           a new policy: natural gradient, TRPO, PPO, duality of trust region and penalty, the exact MM step
     rollout           trajectories of MDPs, linear–quadratic problems and Gymnasium environments, and their batches
-    training          the loops: minorize–maximize, NPG, TRPO, PPO, mirror descent, exact on finite MDPs
     files             writing a file whole or not at all
     interop           weights of other libraries' networks, and files of arrays, as θ and back
+    training          the loops: minorize–maximize, NPG, TRPO, PPO, exact and from samples; runs kept in files
     plots             the article's figures from exact numbers, drawn by matplotlib
     conformance       the judge: vectors, adapters, verdicts, diagnosis
 
@@ -46,9 +46,9 @@ CHAPTERS = (
     "solvers",
     "updates",
     "rollout",
-    "training",
     "files",
     "interop",
+    "training",
     "plots",
     "conformance",
 )

@@ -1,10 +1,14 @@
-"""The command line: ``refpg check``, ``replay``, ``ops``, ``show``, ``explain``, ``plot``, ``vectors``."""
+"""The command line: ``refpg check``, ``replay``, ``ops``, ``show``, ``explain``, ``plot``, ``train``, ``vectors``."""
 
 import argparse
 import json
+import os
+import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -173,9 +177,41 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, metavar="N", help="of what is drawn at random; default: 0")
     command.set_defaults(run=_plot)
 
+    command = commands.add_parser(
+        "train",
+        help="run NPG, TRPO, PPO or the exact MM algorithm, and keep the run in a folder",
+        usage="%(prog)s ALGORITHM --out DIR [OPTION ...] | --resume DIR [--iterations N]",
+        description="Train a policy; write what is run, a line for each iteration, a checkpoint, a learning curve.",
+        epilog="exit codes: 0 all iterations are made · 2 usage · 130 ended by Ctrl-C, which --resume goes on from",
+    )
+    _train_options(command)
+    command.set_defaults(run=_train)
+
     command = commands.add_parser("vectors", help="list, verify, compare or export the certified vectors")
     _vectors_parser(command.add_subparsers(metavar="list|verify|diff|export", required=True))
     return parser
+
+
+def _train_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("algorithm", nargs="?", metavar="ALGORITHM", help="mm, npg, trpo or ppo")
+    command.add_argument("--out", type=Path, metavar="DIR", help="where the run is kept; empty, or not there yet")
+    command.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run that is kept there")
+    command.add_argument(
+        "--env", dest="environment", metavar="E", help="an embedded environment, or Gymnasium's; default: chain"
+    )
+    command.add_argument("--iterations", type=int, metavar="N", help=f"how many in all; default: {_ITERATIONS}")
+    command.add_argument("--seed", type=int, metavar="N", help="of all that is drawn; default: 0")
+    command.add_argument("--environments", type=int, metavar="N", help="side by side; default: 1")
+    command.add_argument("--steps", type=int, metavar="T", help="of each in an iteration; default: the preset's")
+    command.add_argument("--preset", metavar="P", help="paper, stable-baselines3; default: paper")
+    command.add_argument("--hidden", metavar="N,N", help="widths of the hidden layers; default: 64,64")
+    command.add_argument(
+        "--exact", action="store_true", default=None, help="exact expectations, on a finite MDP; mm has no others"
+    )
+    command.add_argument(
+        "--set", dest="settings", action="append", metavar="NAME=VALUE", help="another option of the loop; repeatable"
+    )
+    command.add_argument("--checkpoint-every", type=int, metavar="N", help="iterations; default: 1")
 
 
 def _waive_option(command: argparse.ArgumentParser) -> None:
@@ -397,6 +433,104 @@ def _plot(arguments: argparse.Namespace) -> int:
     except (ValueError, OSError, refpg.plots.MissingMatplotlib) as error:
         raise UsageError(str(error)) from None
     return CONFORM
+
+
+_ITERATIONS = 50
+_INTERRUPTED = 128 + signal.SIGINT
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    training, folder = refpg.training, arguments.resume or arguments.out
+    begins = arguments.resume is None and arguments.algorithm is not None
+    if folder is None or begins == (arguments.out is None):
+        raise UsageError("train: expected ALGORITHM --out DIR to begin a run, or --resume DIR to go on with one")
+    try:
+        kept, iterations = _resumed(arguments) if arguments.resume else _started(arguments)
+        for remark in kept.remarks:
+            print(f"refpg: train: {remark}", file=sys.stderr)
+        with _ending_by_interrupt() as interrupted:
+            progress = _progress if sys.stderr.isatty() else None
+            made = training.train(kept, iterations, progress=progress, interrupted=interrupted)
+    except (ValueError, OSError) as error:
+        raise UsageError(str(error)) from None
+    except KeyboardInterrupt:
+        made = None
+    if made != iterations:
+        after = "at once" if made is None else f"after iteration {made} of {iterations}"
+        onward = f"to go on: refpg train --resume {folder}" if folder.is_dir() else "nothing was written"
+        print(f"ended {after}; {onward}", file=sys.stderr)
+        return _INTERRUPTED
+    print(f"{folder}: {kept.setup.algorithm} on {kept.setup.environment}, {_last_words(training.lines(folder)[-1])}")
+    _learning_curve(folder, kept.setup)
+    return 0
+
+
+def _setup_words(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what was given of a setup, by its fields."""
+    given = {key: value for key, value in vars(arguments).items() if value is not None}
+    words = {key: given[key] for key in refpg.training.Setup._fields if key in given}
+    if "hidden" in words:
+        words["hidden"] = refpg.training.widths(words["hidden"])
+    if "settings" in words:
+        words["settings"] = dict(refpg.training.setting(text) for text in words["settings"])
+    return words
+
+
+def _started(arguments: argparse.Namespace) -> tuple[Any, int]:
+    setup = refpg.training.Setup(**({"environment": "chain", "seed": 0} | _setup_words(arguments)))
+    if setup.seed < 0:
+        raise UsageError(f"train: --seed is {setup.seed}, expected an integer >= 0")
+    every = 1 if arguments.checkpoint_every is None else arguments.checkpoint_every
+    kept = refpg.training.start(arguments.out, setup, np.random.default_rng(setup.seed), every=every)
+    return kept, _ITERATIONS if arguments.iterations is None else arguments.iterations
+
+
+def _resumed(arguments: argparse.Namespace) -> tuple[Any, int]:
+    folder = arguments.resume
+    setup, description = refpg.training.described(folder)
+    words = _setup_words(arguments) | (
+        {} if arguments.checkpoint_every is None else {"checkpoint_every": arguments.checkpoint_every}
+    )
+    was = setup._asdict() | description
+    if unlike := [f"{key} {was[key]!r}, not {value!r}" for key, value in words.items() if was[key] != value]:
+        raise UsageError(f"train: {folder} is a run with {'; '.join(unlike)}: --resume needs no options of the run")
+    kept = refpg.training.resume(folder, np.random.default_rng(setup.seed))
+    return kept, description["iterations"] if arguments.iterations is None else arguments.iterations
+
+
+@contextmanager
+def _ending_by_interrupt() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C be a request, and the second one what it always is."""
+    requests: list[int] = []
+
+    def request(number: int, _: Any) -> None:
+        requests.append(number)
+        signal.signal(signal.SIGINT, before)
+        os.write(2, b"\nending after this iteration; Ctrl-C again ends at once\n")  # print is not for signal handlers
+
+    before = signal.signal(signal.SIGINT, request)
+    try:
+        yield lambda: bool(requests)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _last_words(line: dict[str, Any]) -> str:
+    if "steps" not in line:
+        return f"iteration {line['iteration']}, expected return {line['expected_return']:.6g}"
+    worth = "no episode ended" if line["mean_return"] is None else f"mean return {line['mean_return']:.6g}"
+    return f"iteration {line['iteration']}, {line['steps']} actions, {worth}"
+
+
+def _learning_curve(folder: Path, setup: Any) -> None:
+    curve, path = refpg.plots.learning_curve, folder / "learning-curve.svg"
+    title = f"{setup.algorithm.upper()} on {setup.environment}, seed {setup.seed}"
+    try:
+        refpg.plots.save(curve.draw(curve.numbers(title, refpg.training.lines(folder))), path)
+    except refpg.plots.MissingMatplotlib as error:
+        print(f"no learning curve is drawn: {error}")
+        return
+    print(f"wrote {path}")
 
 
 def _vectors_list(arguments: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def decoded(data: bytes, most_bytes: int) -> dict[str, Array]:
+def decoded(data: bytes, most_bytes: int, *, counts: bool = False) -> dict[str, Array]:
     """Return the arrays of an archive.
 
     Parameters
@@ -30,6 +30,8 @@ def decoded(data: bytes, most_bytes: int) -> dict[str, Array]:
         The file.
     most_bytes : int
         What all members may have together when unpacked.
+    counts : bool
+        Whether integers are expected besides floating-point numbers, and arrays may have no entry.
 
     Returns
     -------
@@ -51,7 +53,7 @@ def decoded(data: bytes, most_bytes: int) -> dict[str, Array]:
                 raise ValueError(f"holds {shown(member.filename)}, expected different names ending in .npy")
             if member.compress_type not in _PACKINGS or member.flag_bits & 1:
                 raise ValueError(f"holds {shown(member.filename)} encrypted or in a packing NumPy does not write")
-            arrays[name] = _array(name, _unpacked(archive, member))
+            arrays[name] = _array(name, _unpacked(archive, member), counts)
     return arrays
 
 
@@ -78,7 +80,7 @@ def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     return content
 
 
-def _array(name: str, content: bytes) -> Array:
+def _array(name: str, content: bytes, counts: bool) -> Array:
     """Return one ``.npy``; its length is held against its header before anything of that length is made."""
     file = io.BytesIO(content)
     try:
@@ -90,10 +92,12 @@ def _array(name: str, content: bytes) -> Array:
             shape, column_major, dtype = _HEADERS[version](file)
     except (ValueError, TypeError, MemoryError, RecursionError, tokenize.TokenError, Warning) as error:
         raise ValueError(f"holds {shown(name)} without a header that can be read: {shown(str(error))}") from None
-    if dtype.kind != "f" or dtype.itemsize > 8:
-        raise ValueError(f"holds {shown(name)} of dtype {shown(str(dtype))}, expected float64, float32 or float16")
+    if dtype.kind not in ("fiu" if counts else "f") or dtype.itemsize > 8:
+        expected = f"float64, float32{', float16 or integers' if counts else ' or float16'}"
+        raise ValueError(f"holds {shown(name)} of dtype {shown(str(dtype))}, expected {expected}")
     payload = content[file.tell() :]
-    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize != len(payload) or not payload:
+    size = math.prod(shape) * dtype.itemsize
+    if any(length < 0 for length in shape) or size != len(payload) or not (payload or counts):
         raise ValueError(f"holds {shown(name)} of {len(payload)} bytes, which is not the shape {shown(str(shape))}")
     try:
         array = np.frombuffer(payload, dtype).reshape(shape, order="F" if column_major else "C")
@@ -108,7 +112,7 @@ def encoded(arrays: Mapping[str, Array]) -> bytes:
     Parameters
     ----------
     arrays : mapping of str to array
-        Floating-point arrays.
+        Arrays of numbers.
 
     Returns
     -------

@@ -33,7 +33,7 @@ from refpg.linear_quadratic.exact import (
     performance_difference,
     values,
 )
-from refpg.linear_quadratic.examples import doubling, random_problem
+from refpg.linear_quadratic.examples import doubling, point_mass, random_problem
 from refpg.linear_quadratic.gradient import (
     Direction,
     fisher_matrix,
@@ -75,6 +75,7 @@ __all__ = [
     "natural_gradient",
     "optimum",
     "performance_difference",
+    "point_mass",
     "policy_gradient",
     "random_problem",
     "sample_states",

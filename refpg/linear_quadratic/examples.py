@@ -31,6 +31,38 @@ def doubling() -> LinearQuadratic:
     )
 
 
+def point_mass() -> LinearQuadratic:
+    """Return a mass on a line that is to be pushed to 0 and to rest there.
+
+    ::
+
+        x = (position, velocity)         position' = position + velocity/8,   velocity' = velocity + u/8 + noise
+        x₀ ~ N(0, I)                     r = −(position² + velocity²/8 + u²/8),   γ = 0.95,   noise of variance 1/64
+
+    Returns
+    -------
+    LinearQuadratic
+
+    Examples
+    --------
+    >>> from refpg.linear_quadratic.optimal import optimum
+    >>> best = optimum(point_mass())
+    >>> best.gain.round(2).tolist(), round(best.expected_return, 1)
+    ([[1.99, 2.14]], -10.4)
+    """
+    step = 0.125
+    return LinearQuadratic(
+        state_matrix=np.array([[1.0, step], [0.0, 1.0]]),
+        action_matrix=np.array([[0.0], [step]]),
+        state_cost=np.diag([1.0, 0.125]),
+        action_cost=np.array([[0.125]]),
+        noise=np.diag([0.0, 1 / 64]),
+        start_mean=np.zeros(2),
+        start_covariance=np.eye(2),
+        discount=0.95,
+    )
+
+
 def random_problem(
     generator: np.random.Generator, *, states: int, actions: int, discount: float, growth: float = 0.9
 ) -> LinearQuadratic:

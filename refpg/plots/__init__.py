@@ -18,6 +18,7 @@ picture shows is not a sketch of the theory but the theory, evaluated.
 * `clip`: the clipped objective of one sample;
 * `penalty`: PPO's adaptive penalty on its way to its target;
 * `training`: the learning curves of all loops;
+* `learning_curve`: the curve of one run, which is no figure of the article;
 * `worlds`: the MDPs and policies that were made for them;
 * `page`: type, inks, names beside lines, and the bytes of a file;
 * `files`: where figures are written.
@@ -36,6 +37,7 @@ from refpg.plots import (
     cost,
     duality,
     gae,
+    learning_curve,
     line,
     mean_kl,
     mm,
@@ -56,6 +58,7 @@ __all__ = [
     "Plate",
     "destinations",
     "figure",
+    "learning_curve",
     "render",
     "save",
 ]

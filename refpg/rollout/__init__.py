@@ -18,12 +18,13 @@ then it does not hold at all.
 * `world`: what a world is: `World`, `Runs`, `Step`;
 * `finite`: an MDP as a world;
 * `quadratic`: a linear–quadratic problem as a world;
+* `journal`: what environments were asked, so that it can be asked again;
 * `gym`: vector environments of Gymnasium as a world; the library itself is imported when the first one is made;
 * `sampling`: the loop over time.
 """
 
 from refpg.rollout.finite import FiniteWorld
-from refpg.rollout.gym import GymWorld, gym_world
+from refpg.rollout.gym import GymWorld, gym_names, gym_world
 from refpg.rollout.quadratic import QuadraticWorld
 from refpg.rollout.record import (
     WEIGHTINGS,
@@ -46,6 +47,7 @@ __all__ = [
     "Step",
     "World",
     "buffer_advantages",
+    "gym_names",
     "gym_world",
     "rollout_advantages",
     "rollout_batch",

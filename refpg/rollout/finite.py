@@ -1,6 +1,7 @@
 """A finite MDP as a world: states are drawn, everything else about it is known."""
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from refpg.mdp import MDP
 from refpg.notation import Array, bind_shapes, count, scalar
 from refpg.policy import Policy, distribution_parameters
-from refpg.rollout.world import Generators, Runs, Step, chosen, uniforms
+from refpg.rollout.world import Generators, Runs, Step, chosen, entries, uniforms
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,33 @@ class FiniteWorld:
         states = np.arange(self.mdp.states)
         stays: Array = (self.mdp.transition[states, :, states] == 1).all(axis=1)
         return stays & (self.mdp.reward == 0).all(axis=1)
+
+    def description(self) -> dict[str, Any]:
+        """Its sizes, what ends an episode, and a digest of all its numbers."""
+        numbers = (self.mdp.transition, self.mdp.reward, self.mdp.start, self.observations)
+        digest = hashlib.sha256(b"".join(table.tobytes() for table in numbers))
+        return {
+            "kind": "finite MDP",
+            "states": self.mdp.states,
+            "actions": self.mdp.actions,
+            "discount": self.mdp.discount,
+            "time_limit": self.time_limit,
+            "restart_probability": self.restart_probability,
+            "numbers": digest.hexdigest(),
+        }
+
+    def saved(self, runs: Runs) -> dict[str, Array]:
+        """Return the states s (E,)."""
+        return {"states": np.asarray(runs.state, dtype=np.int64)}
+
+    def restored(self, runs: Runs, arrays: Mapping[str, Array]) -> Array:
+        """Return the states, if they are states and are what the runs observe."""
+        s = entries(arrays, "states", (len(runs.generators),), np.int64)
+        if ((s < 0) | (s >= self.mdp.states)).any():
+            raise ValueError(f"holds states {s.tolist()}, expected them from 0 to {self.mdp.states - 1}")
+        if (self.observations[s] != runs.observations).any():
+            raise ValueError("holds observations that are not those of its states")
+        return s
 
     def check(self, function: str, policy: Policy) -> None:
         """Refuse a policy that is not categorical over the actions, or does not see the observations."""

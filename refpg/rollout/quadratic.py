@@ -1,7 +1,8 @@
 """A linear–quadratic problem as a world: for any Gaussian policy, not only the linear ones that are exact."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,27 @@ class QuadraticWorld:
     def __post_init__(self) -> None:
         if self.time_limit is not None:
             object.__setattr__(self, "time_limit", count("QuadraticWorld", "time_limit", self.time_limit))
+
+    def description(self) -> dict[str, Any]:
+        """Its sizes, what ends an episode, and a digest of all its numbers."""
+        *matrices, discount = astuple(self.problem)
+        digest = hashlib.sha256(b"".join(matrix.tobytes() for matrix in matrices))
+        states, actions = self.problem.action_matrix.shape
+        return {
+            "kind": "linear–quadratic problem",
+            "states": states,
+            "actions": actions,
+            "discount": discount,
+            "time_limit": self.time_limit,
+            "numbers": digest.hexdigest(),
+        }
+
+    def saved(self, runs: Runs) -> dict[str, Array]:
+        """Return nothing: the world has no state but what is observed."""
+        return {}
+
+    def restored(self, runs: Runs, arrays: Mapping[str, Array]) -> None:
+        """Return the state, which is None."""
 
     def check(self, function: str, policy: Policy) -> None:
         """Refuse a policy that is not a Gaussian over the actions, or does not see the states."""

@@ -1,6 +1,6 @@
 """What a world is: E environments, how they start, how they move, and what is known of where they are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -58,6 +58,56 @@ class World(Protocol):
 
     def step(self, runs: Runs, actions: Array) -> Step:
         """Act in every environment."""
+
+    def description(self) -> dict[str, Any]:
+        """Return what it is, in numbers and words alone: worlds of one description are to move alike."""
+
+    def saved(self, runs: Runs) -> dict[str, Array]:
+        """Return what, besides the other fields of the runs, it takes to be there again: arrays of numbers."""
+
+    def restored(self, runs: Runs, arrays: Mapping[str, Array]) -> Any:
+        """Be there again: return the world's own state where `saved` made the arrays; ``runs`` has the other fields.
+
+        A ValueError says what is wrong with them, and goes on with a sentence that names where they come from.
+        """
+
+
+def entries(arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...], dtype: Any) -> Array:
+    """Return one of some arrays that were read, if it is as it was written.
+
+    Parameters
+    ----------
+    arrays : mapping of str to array
+        All that were read.
+    name : str
+        Of the one that is wanted.
+    shape : tuple of int or None
+        Its lengths; None where any will do.
+    dtype : dtype
+        Its dtype.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    ValueError
+        If it is missing, has another dtype or shape, or holds a number that is not finite.  The message continues a
+        sentence that names where the arrays come from.
+    """
+    if name not in arrays:
+        raise ValueError(f"has no {name}")
+    array = arrays[name]
+    if array.dtype != np.dtype(dtype):
+        raise ValueError(f"holds {name} in {array.dtype}, expected {np.dtype(dtype)}")
+    fits = len(array.shape) == len(shape)
+    if not fits or any(want not in (None, have) for have, want in zip(array.shape, shape, strict=True)):
+        expected = ", ".join("any" if length is None else str(length) for length in shape)
+        raise ValueError(f"holds {name} of shape {array.shape}, expected ({expected}{',' * (len(shape) == 1)})")
+    if not np.isfinite(array).all():
+        raise ValueError(f"holds {name} with an entry that is not finite")
+    return array
 
 
 def uniforms(generators: Generators) -> Array:

@@ -16,14 +16,19 @@ Names that begin with ``sampled_`` are for samples, as everywhere in this packag
 
 * `exact`: the loops on finite MDPs;
 * `sampled`: the loops on rollouts;
-* `presets`: the choices of the papers and of libraries, by name.
+* `presets`: the choices of the papers and of libraries, by name;
+* `checkpoint`: all that a run goes on from, in a file and out of it;
+* `runs`: runs by name, an algorithm, an environment and numbers;
+* `folder`: a run that is kept in a folder, and gone on with from there.
 """
 
+from refpg.training.checkpoint import load_learner, load_standing, save_learner, save_standing
 from refpg.training.exact import (
     MINORIZERS,
     Iteration,
     MMIterate,
     NotMonotone,
+    Standing,
     conservative_policy_iteration,
     exact_batch,
     mdpo,
@@ -32,9 +37,12 @@ from refpg.training.exact import (
     natural_policy_gradient,
     parametric_mm,
     ppo,
+    standing,
     trpo,
 )
+from refpg.training.folder import Kept, described, lines, resume, start, train
 from refpg.training.presets import PPO_PRESETS, TRPO_PRESETS
+from refpg.training.runs import ALGORITHMS, EMBEDDED, PRESETS, Setup, prepared, setting, widths
 from refpg.training.sampled import (
     NORMALIZATIONS,
     Learner,
@@ -48,19 +56,29 @@ from refpg.training.sampled import (
 )
 
 __all__ = [
+    "ALGORITHMS",
+    "EMBEDDED",
     "MINORIZERS",
     "NORMALIZATIONS",
     "PPO_PRESETS",
+    "PRESETS",
     "TRPO_PRESETS",
     "Iteration",
+    "Kept",
     "Learner",
     "MMIterate",
     "NotMonotone",
     "SampledIteration",
     "Sampling",
+    "Setup",
+    "Standing",
     "ValueFitting",
     "conservative_policy_iteration",
+    "described",
     "exact_batch",
+    "lines",
+    "load_learner",
+    "load_standing",
     "mdpo",
     "minorize_maximize",
     "mm",
@@ -68,8 +86,17 @@ __all__ = [
     "new_learner",
     "parametric_mm",
     "ppo",
+    "prepared",
+    "resume",
     "sampled_natural_policy_gradient",
     "sampled_ppo",
     "sampled_trpo",
+    "save_learner",
+    "save_standing",
+    "setting",
+    "standing",
+    "start",
+    "train",
     "trpo",
+    "widths",
 ]

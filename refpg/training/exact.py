@@ -41,6 +41,18 @@ Point = TypeVar("Point")
 MINORIZERS = {"trpo_kl": 1.0, "pinsker": 0.5}  # by the names of `refpg.bounds`: what multiplies 4εγ/(1 − γ)²
 
 
+class Standing(NamedTuple):
+    """All that an exact loop goes on from.
+
+    Fields: ``iteration`` made so far; ``point`` the policy: a table (S, A), or θ (P,) of a network; ``adam`` the state
+    of PPO's optimiser, None for all other loops and before its first step.
+    """
+
+    iteration: int
+    point: Array
+    adam: Adam | None = None
+
+
 class NotMonotone(ArithmeticError):
     """An objective fell, or a minorizer was none, where the theory says that this cannot be: something is wrong."""
 
@@ -85,6 +97,24 @@ class Iteration(NamedTuple):
     mean_kl: float
     step: Any
     ending: Enum | None
+
+
+def standing(record: Iteration) -> Standing:
+    """Return where a loop stands after an iteration.
+
+    Parameters
+    ----------
+    record : Iteration
+        Of any exact loop.
+
+    Returns
+    -------
+    Standing
+        A loop that is begun at its ``point`` (PPO: with its ``adam`` besides) makes the iterations that would have
+        followed, bit for bit; it counts them from 1 again.
+    """
+    point = record.policy if record.theta is None else record.theta
+    return Standing(record.iteration, point, getattr(record.step, "adam", None))
 
 
 # ── the algorithm behind all others ───────────────────────────────────────────────────────────────
@@ -696,6 +726,7 @@ def ppo(
     learning_rate: float,
     epsilon: float = 1e-8,
     entropy_coefficient: float = 0.0,
+    adam: Adam | None = None,
 ) -> Iterator[Iteration]:
     """Iterate a network's policy by PPO on the exact clipped objective: K steps of Adam, then π_old ← π.
 
@@ -723,6 +754,8 @@ def ppo(
         As in `refpg.updates.adam_step`; the moments are kept from iteration to iteration.
     entropy_coefficient : float
         c₂ ≥ 0.
+    adam : Adam, optional
+        From which to go on: that of the last record's ``step``.
 
     Returns
     -------
@@ -745,7 +778,6 @@ def ppo(
     epochs = count(name, "epochs", epochs)
     scalar(name, "clip", clip, above=0, below=1)
     scalar(name, "learning_rate", learning_rate, above=0)
-    adam: Adam | None = None
 
     def update(theta: Array, table: Array, at: Evaluation) -> tuple[Array, Any]:
         nonlocal adam
