@@ -470,6 +470,16 @@ def test_a_journal_that_cannot_be_is_refused(changes, message, tmp_path):
         load(file, world=world)
 
 
+@needs_gymnasium
+@pytest.mark.parametrize("torque", [2.5, -2.5])
+def test_a_journal_with_actions_out_of_bounds_is_refused(torque, tmp_path):
+    world, file = gym_world("Pendulum-v1", environments=3), tmp_path / "a.npz"
+    save_learner(file, world, *networks(world), begun(world), RUN)
+    rewritten(file, world__actions=np.full((1, 3, 1), torque, np.float32))
+    with pytest.raises(ValueError, match="load_learner: .*holds actions outside of the bounds of their space"):
+        load(file, world=world)
+
+
 def test_an_exact_file_that_cannot_be_is_refused(tmp_path):
     file, world = tmp_path / "a.npz", finite()
     start = training.Standing(0, np.full((5, 3), 1 / 3))
