@@ -25,6 +25,7 @@ from refpg.conformance.vectors import RELEASE, Case, VectorError, load
 from refpg.conformance.waivers import read_waivers
 from refpg.conformance.worker import TIMEOUT, Command
 
+_EMBEDDED = "chain, gridworld, cliff, two-state, point-mass, doubling"
 _PROFILE_HELP = f"{', '.join(PROFILES)}; repeatable"
 _EXIT_CODES = """exit codes: 0 all executed cases conform · 1 a mismatch · 2 usage, an unknown name or a stale waiver ·
             3 an error of the harness (a crash, an invalid answer, damaged vectors) · 4 nothing was executed"""
@@ -195,10 +196,8 @@ def _parser() -> argparse.ArgumentParser:
 def _train_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("algorithm", nargs="?", metavar="ALGORITHM", help="mm, npg, trpo or ppo")
     command.add_argument("--out", type=Path, metavar="DIR", help="where the run is kept; empty, or not there yet")
-    command.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run that is kept there")
-    command.add_argument(
-        "--env", dest="environment", metavar="E", help="an embedded environment, or Gymnasium's; default: chain"
-    )
+    command.add_argument("--resume", type=Path, metavar="DIR", help="go on with its run; Gymnasium is replayed")
+    command.add_argument("--env", dest="environment", metavar="E", help=f"{_EMBEDDED}, or Gymnasium's; default: chain")
     command.add_argument("--iterations", type=int, metavar="N", help=f"how many in all; default: {_ITERATIONS}")
     command.add_argument("--seed", type=int, metavar="N", help="of all that is drawn; default: 0")
     command.add_argument("--environments", type=int, metavar="N", help="side by side; default: 1")

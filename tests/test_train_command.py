@@ -304,6 +304,17 @@ def test_another_version_is_remarked(tmp_path, capsys):
     assert f"numpy was 2.0.0 and is {np.__version__}: the numbers may differ in their last bits" in said
 
 
+def test_the_help_names_what_there_is(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        run("--help")
+    said = capsys.readouterr().out
+    assert f"{', '.join(runs.EMBEDDED)}, or Gymnasium's" in said
+    assert f"{', '.join(runs.PRESETS)}; default: paper" in said
+    assert "mm, npg, trpo or ppo" in said
+    assert runs.ALGORITHMS == ("mm", "npg", "trpo", "ppo")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

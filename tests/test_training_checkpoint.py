@@ -102,17 +102,24 @@ def test_a_run_goes_on_from_a_file_to_the_same_bits(loop, world, tmp_path):
 
 
 def gym(name, mode):
+    if mode == "its own vectors":
+        return GymWorld(gymnasium.make_vec(name, num_envs=3, vectorization_mode="vector_entry_point"))
+    mode = gymnasium.vector.AutoresetMode(mode)
     return GymWorld(
         gymnasium.make_vec(name, num_envs=3, vectorization_mode="sync", vector_kwargs={"autoreset_mode": mode})
     )
 
 
+MODES = ("NextStep", "SameStep", "Disabled")
+KINDS = [(name, mode) for name in ("CartPole-v1", "Pendulum-v1") for mode in MODES]
+KINDS.append(("CartPole-v1", "its own vectors"))
+
+
 @needs_gymnasium
-@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-@pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
+@pytest.mark.parametrize(("name", "mode"), KINDS)
 def test_a_run_in_gymnasium_is_replayed_to_the_same_bits(name, mode, tmp_path):
     def make():
-        return gym(name, gymnasium.vector.AutoresetMode(mode))
+        return gym(name, mode)
 
     world, file = make(), tmp_path / "a.npz"
     policy, values = networks(world)
@@ -161,11 +168,11 @@ def test_a_replayed_run_can_be_saved_and_replayed_again(tmp_path):
 if gymnasium is not None:
 
     class Fickle(gymnasium.Env):
-        """Observes one of its steps differently when ``Fickle.lie`` says so, or ends earlier; counts actions from 3."""
+        """An environment that can be told to observe, pay or end otherwise; its actions are counted from 3."""
 
         observation_space = gymnasium.spaces.Box(-10, 10, (1,))
         action_space = gymnasium.spaces.Discrete(2, start=3)
-        lie, last = 0.0, 5
+        lie, pay, last, cut = 0.0, 0.0, 5, False
 
         def reset(self, *, seed=None, options=None):
             super().reset(seed=seed)
@@ -176,11 +183,13 @@ if gymnasium is not None:
             assert action in (3, 4)
             self.t += 1
             seen = self.np_random.random() + (self.lie if self.t == 3 else 0)
-            return np.array([seen], dtype=np.float32), float(action), self.t >= self.last, False, {}
+            over = self.t >= self.last
+            ends = (False, over) if self.cut else (over, False)
+            return np.array([seen], dtype=np.float32), float(action) + self.pay, *ends, {}
 
 
 @needs_gymnasium
-@pytest.mark.parametrize("change", [{}, {"lie": 1e-6}, {"last": 4}, {"last": 6}])
+@pytest.mark.parametrize("change", [{}, {"lie": 1e-6}, {"pay": 1e-9}, {"last": 4}, {"last": 6}, {"cut": True}])
 def test_environments_that_answer_otherwise_are_noticed(change, tmp_path, monkeypatch):
     def make():
         mode = gymnasium.vector.AutoresetMode.DISABLED

@@ -78,7 +78,7 @@ def save_learner(
     Notes
     -----
     Convention: the same learner gives the same bytes.  The size is that of θ, w and the two moments of Adam; with
-    Gymnasium every action taken so far comes to it, which `refpg.rollout.journal` counts.
+    Gymnasium every action taken so far comes to it, each time anew, which `refpg.rollout.journal` counts.
 
     Examples
     --------
@@ -152,7 +152,7 @@ def load_learner(
     -------
     Learner
         The one that was saved.  The iterations that follow are those that would have followed, bit for bit, on the same
-        machine with the same versions of NumPy and SciPy.
+        machine with the same versions of NumPy and SciPy and the same number of threads.
 
     Raises
     ------

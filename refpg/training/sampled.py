@@ -12,7 +12,8 @@ next rollout is drawn with θ', which is how the old one is synchronised.
 
 Everything a run goes on from is one record, the `Learner`: with the one of any iteration, a loop makes the iterations
 that followed it again, bit for bit, if the world can go back (an MDP and a linear–quadratic problem can; the
-environments of Gymnasium keep their state to themselves).  No record holds a time.
+environments of Gymnasium keep their state to themselves, and have to be replayed: `refpg.training.checkpoint` does, and
+writes a learner to a file).  No record holds a time.
 """
 
 import copy
