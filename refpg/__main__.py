@@ -459,8 +459,9 @@ def _train(arguments: argparse.Namespace) -> int:
         onward = f"to go on: refpg train --resume {folder}" if folder.is_dir() else "nothing was written"
         print(f"ended {after}; {onward}", file=sys.stderr)
         return _INTERRUPTED
-    print(f"{folder}: {kept.setup.algorithm} on {kept.setup.environment}, {_last_words(training.lines(folder)[-1])}")
-    _learning_curve(folder, kept.setup)
+    lines = training.folder.lines(folder)
+    print(f"{folder}: {kept.setup.algorithm} on {kept.setup.environment}, {_last_words(lines[-1])}")
+    _learning_curve(folder / "learning-curve.svg", kept.setup, lines)
     return 0
 
 
@@ -469,9 +470,9 @@ def _setup_words(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {key: value for key, value in vars(arguments).items() if value is not None}
     words = {key: given[key] for key in refpg.training.Setup._fields if key in given}
     if "hidden" in words:
-        words["hidden"] = refpg.training.widths(words["hidden"])
+        words["hidden"] = refpg.training.runs.widths(words["hidden"])
     if "settings" in words:
-        words["settings"] = dict(refpg.training.setting(text) for text in words["settings"])
+        words["settings"] = dict(refpg.training.runs.setting(text) for text in words["settings"])
     return words
 
 
@@ -486,7 +487,7 @@ def _started(arguments: argparse.Namespace) -> tuple[Any, int]:
 
 def _resumed(arguments: argparse.Namespace) -> tuple[Any, int]:
     folder = arguments.resume
-    setup, description = refpg.training.described(folder)
+    setup, description = refpg.training.folder.described(folder)
     words = _setup_words(arguments) | (
         {} if arguments.checkpoint_every is None else {"checkpoint_every": arguments.checkpoint_every}
     )
@@ -521,11 +522,11 @@ def _last_words(line: dict[str, Any]) -> str:
     return f"iteration {line['iteration']}, {line['steps']} actions, {worth}"
 
 
-def _learning_curve(folder: Path, setup: Any) -> None:
-    curve, path = refpg.plots.learning_curve, folder / "learning-curve.svg"
+def _learning_curve(path: Path, setup: Any, lines: list[dict[str, Any]]) -> None:
+    curve = refpg.plots.learning_curve
     title = f"{setup.algorithm.upper()} on {setup.environment}, seed {setup.seed}"
     try:
-        refpg.plots.save(curve.draw(curve.numbers(title, refpg.training.lines(folder))), path)
+        refpg.plots.save(curve.draw(curve.numbers(title, lines)), path)
     except refpg.plots.MissingMatplotlib as error:
         print(f"no learning curve is drawn: {error}")
         return

@@ -40,9 +40,9 @@ from refpg.training.exact import (
     standing,
     trpo,
 )
-from refpg.training.folder import Kept, described, lines, resume, start, train
+from refpg.training.folder import Kept, resume, start, train
 from refpg.training.presets import PPO_PRESETS, TRPO_PRESETS
-from refpg.training.runs import ALGORITHMS, EMBEDDED, PRESETS, Setup, prepared, setting, widths
+from refpg.training.runs import ALGORITHMS, EMBEDDED, PRESETS, Setup, prepared
 from refpg.training.sampled import (
     NORMALIZATIONS,
     Learner,
@@ -74,9 +74,7 @@ __all__ = [
     "Standing",
     "ValueFitting",
     "conservative_policy_iteration",
-    "described",
     "exact_batch",
-    "lines",
     "load_learner",
     "load_standing",
     "mdpo",
@@ -93,10 +91,8 @@ __all__ = [
     "sampled_trpo",
     "save_learner",
     "save_standing",
-    "setting",
     "standing",
     "start",
     "train",
     "trpo",
-    "widths",
 ]
