@@ -210,13 +210,13 @@ def _blocks_of_leaves(at: Linearization, root_product: RootProduct) -> Iterator[
     K, outputs, free = at.net.num_outputs, at.net.sizes[-1], at.net.free
     for block, deltas in zip(at.blocks, at.deltas(), strict=True):
         n = len(block.h[0])
-        one = np.ones((n, 1), at.phi.dtype)
         leaves = []
         for h, delta in zip(block.h, deltas, strict=True):
             derivative = np.zeros((n, K, delta.shape[2]), at.phi.dtype)
             derivative[:, :outputs] = delta
-            leaves.append(_Leaf(np.concatenate([h, one], axis=1), root_product(block.rows, derivative)))
+            leaves.append(_Leaf(h, root_product(block.rows, derivative)))
         if free:
+            one = np.ones((n, 1), at.phi.dtype)
             derivative = np.zeros((n, K, free), at.phi.dtype)
             derivative[:, outputs:] = np.eye(free)
             leaves.append(_Leaf(one, root_product(block.rows, derivative)))

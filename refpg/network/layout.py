@@ -91,12 +91,36 @@ def check_network(function: str, net: Network) -> None:
 
 def split(net: Network, theta: Array) -> tuple[list[tuple[Array, Array]], Array]:
     """Return the views of `unflatten`, unchecked."""
+    layers, free = affine_maps(net, theta)
+    return [(A[:-1], A[-1]) for A in layers], free
+
+
+def affine_maps(net: Network, theta: Array) -> tuple[list[Array], Array]:
+    """Return views of each layer's matrix A_l = [W_l; b_l] and of the free numbers, unchecked.
+
+    ::
+
+        h W_l + b_l = [h 1] A_l
+
+    A row of weights follows the other in θ and the bias follows the last, so that A_l stands there as it is.
+
+    Parameters
+    ----------
+    net : Network
+        The network.
+    theta : (P,) array
+        Its parameters, a direction in their space, or where a gradient is to be written.
+
+    Returns
+    -------
+    layers : list of (in + 1, out) arrays
+    free : (F,) array
+    """
     layers = []
     start = 0
     for inputs, outputs in net.layer_sizes:
-        middle = start + inputs * outputs
-        end = middle + outputs
-        layers.append((theta[start:middle].reshape(inputs, outputs), theta[middle:end]))
+        end = start + (inputs + 1) * outputs
+        layers.append(theta[start:end].reshape(inputs + 1, outputs))
         start = end
     return layers, theta[start:]
 

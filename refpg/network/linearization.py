@@ -8,8 +8,13 @@
     cotangent   W̄_l = h_{l−1}ᵀ z̄_l    b̄_l = 1ᵀ z̄_l        z̄_{l−1} = σ'(z_{l−1}) ∘ (z̄_l W_lᵀ)
 
 The last layer has no activation: φ = (z_L, free).  A dot is a derivative along a direction of θ, a bar the
-derivative of ⟨φ̄, φ⟩.  Rows are independent; they are handled in the parts of `refpg.rows`, which
-stay in cache, and sums over rows are matrix products within a part, added in the order of the parts.
+derivative of ⟨φ̄, φ⟩.  These lines are the specification.  What is computed keeps a 1 at the end of each h, which
+takes the bias into the matrix product, as θ has it below its weights::
+
+    z = [h 1] A          A = [W; b]          Ā = [h 1]ᵀ z̄
+
+Rows are independent; they are handled in the parts of `refpg.rows`, which stay in cache, and sums over rows are matrix
+products within a part, added in the order of the parts.
 """
 
 from collections.abc import Iterator
@@ -19,11 +24,11 @@ from functools import reduce
 import numpy as np
 
 from refpg.network.activations import ACTIVATIONS
-from refpg.network.layout import Network, check_network, split
+from refpg.network.layout import Network, affine_maps, check_network
 from refpg.notation import Array, Unrepresentable, bind_shapes, finite_results
 from refpg.rows import row_parts
 
-Layers = list[tuple[Array, Array]]
+Layers = list[Array]
 
 
 @finite_results
@@ -65,7 +70,7 @@ def forward(net: Network, theta: Array, x: Array) -> Array:
            [11.]])
     """
     theta, x = _bind("forward", net, theta, x)
-    layers, free = split(net, theta)
+    layers, free = affine_maps(net, theta)
     outputs = [_forward(net, layers, x[rows])[0][-1] for rows in row_parts(len(x))]
     return _with_free(np.concatenate(outputs), free)
 
@@ -203,8 +208,8 @@ def change_at(net: Network, theta: Array, theta_change: Array, x: Array) -> tupl
     Unrepresentable
         If one of them overflows.
     """
-    layers, free = split(net, theta)
-    changes, free_change = split(net, theta_change)
+    layers, free = affine_maps(net, theta)
+    changes, free_change = affine_maps(net, theta_change)
     blocks = [_forward_change(net, layers, changes, x[rows]) for rows in row_parts(len(x))]
     phi = _with_free(np.concatenate([z for z, _ in blocks]), free)
     phi_change = _with_free(np.concatenate([dz for _, dz in blocks]), free_change)
@@ -218,7 +223,7 @@ def change_at(net: Network, theta: Array, theta_change: Array, x: Array) -> tupl
 class _Block:
     """What a forward pass leaves behind for some consecutive rows.
 
-    Fields: ``rows``, their place in the batch; ``h``, the input of each layer (L arrays); ``slope``, σ'(z_l) of
+    Fields: ``rows``, their place in the batch; ``h``, the input [h 1] of each layer (L arrays); ``slope``, σ'(z_l) of
     each hidden layer (L − 1 arrays).
     """
 
@@ -241,7 +246,7 @@ class Linearization:
     Made by `linearize`.  No product repeats the forward pass, and none checks its arguments.  Transposes of
     complex arrays are not conjugated, so every product is analytic in its arguments.
 
-    Fields: ``net``; ``phi`` (B, K); ``layers``, the (W, b) at which it was made, views into θ; ``blocks``,
+    Fields: ``net``; ``phi`` (B, K); ``layers``, the [W; b] at which it was made, views into θ; ``blocks``,
     what the forward pass left behind.
 
     References
@@ -273,7 +278,7 @@ class Linearization:
         (B, K) array
             J v.
         """
-        directions, free_dot = split(self.net, v)
+        directions, free_dot = affine_maps(self.net, v)
         outputs = [self._tangents(block, directions)[-1] for block in self.blocks]
         return _with_free(np.concatenate(outputs), free_dot)
 
@@ -318,7 +323,7 @@ class Linearization:
 
         ::
 
-            ∂φ_bk/∂W_l[i, j] = h_{l−1}[b, i] Δ_l[b, k, j]      ∂φ_bk/∂b_l[j] = Δ_l[b, k, j]
+            ∂φ_bk/∂W_l[i, j] = h_{l−1}[b, i] Δ_l[b, k, j]      ∂φ_bk/∂b_l[j] = 1 Δ_l[b, k, j]
 
         with Δ_l = ∂φ/∂z_l, see `deltas`.  A free entry has derivative 1 with respect to itself.
 
@@ -331,11 +336,8 @@ class Linearization:
         outputs = self.net.sizes[-1]
         J = np.zeros((B, K, self.net.num_parameters), self.phi.dtype)
         for block, deltas in zip(self.blocks, self.deltas(), strict=True):
-            leaves = []
-            for h, delta in zip(block.h, deltas, strict=True):
-                outer = h[:, None, :, None] * delta[:, :, None, :]
-                leaves += [outer.reshape(*delta.shape[:2], -1), delta]
-            J_block = np.concatenate(leaves, axis=2)
+            outer = [h[:, None, :, None] * delta[:, :, None, :] for h, delta in zip(block.h, deltas, strict=True)]
+            J_block = np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in outer], axis=2)
             J[block.rows, :outputs, : J_block.shape[2]] = J_block
         J[:, outputs:, self.net.num_parameters - self.net.free :] = np.eye(self.net.free)
         return J
@@ -368,7 +370,7 @@ class Linearization:
         ----------
         [TRPO (57)]
         """
-        directions, _ = split(self.net, v)
+        directions, _ = affine_maps(self.net, v)
         return reduce(
             np.add,
             [self._block_curvature_product(block, phi_bar[block.rows], directions) for block in self.blocks],
@@ -391,56 +393,55 @@ class Linearization:
             rows = len(block.h[0])
             delta = np.broadcast_to(np.eye(outputs, dtype=self.phi.dtype), (rows, outputs, outputs))
             deltas = [delta]
-            for (W, _), slope in zip(self.layers[:0:-1], block.slope[::-1], strict=True):
-                delta = (delta @ W.T) * slope[:, None, :]
+            for A, slope in zip(self.layers[:0:-1], block.slope[::-1], strict=True):
+                delta = (delta @ A[:-1].T) * slope[:, None, :]
                 deltas.append(delta)
             yield deltas[::-1]
 
     def _tangents(self, block: _Block, directions: Layers) -> list[Array]:
         """Return ż_1, …, ż_L of some rows."""
-        z_dot = _affine(block.h[0], *directions[0])
-        tangents = [z_dot]
-        hidden = zip(block.h[1:], block.slope, self.layers[1:], directions[1:], strict=True)
-        for h, slope, (W, _), (W_dot, b_dot) in hidden:
-            h_dot = slope * z_dot
-            z_dot = _affine(h, W_dot, b_dot)
-            z_dot += h_dot @ W
+        tangents = [block.h[0] @ directions[0]]
+        for h, slope, A, A_dot in zip(block.h[1:], block.slope, self.layers[1:], directions[1:], strict=True):
+            h_dot = slope * tangents[-1]
+            z_dot = h @ A_dot
+            z_dot += h_dot @ A[:-1]
             tangents.append(z_dot)
         return tangents
 
     def _before_activation(self, block: _Block, position: int) -> Array:
         """Return z of a hidden layer again; it is not kept, since the curvature alone asks for it."""
-        return _affine(block.h[position], *self.layers[position])
+        return block.h[position] @ self.layers[position]
 
     def _block_vjp(self, block: _Block, phi_bar: Array) -> Array:
-        """Return Jᵀφ̄ of some rows."""
-        ones = np.ones(len(phi_bar), phi_bar.dtype)
-        z_bar = phi_bar[:, : self.net.sizes[-1]]
-        leaves = [ones @ phi_bar[:, self.net.sizes[-1] :]]
-        for position in reversed(range(len(self.layers))):
-            leaves += [ones @ z_bar, (block.h[position].T @ z_bar).ravel()]
+        """Return Jᵀφ̄ of some rows; each Ā is written where it stands in θ."""
+        outputs = self.net.sizes[-1]
+        gradient = np.empty(self.net.num_parameters, np.result_type(self.phi, phi_bar))
+        leaves, free_bar = affine_maps(self.net, gradient)
+        phi_bar[:, outputs:].sum(axis=0, out=free_bar)
+        z_bar = phi_bar[:, :outputs]
+        for position in reversed(range(len(leaves))):
+            np.matmul(block.h[position].T, z_bar, out=leaves[position])
             if position > 0:
-                h_bar = z_bar @ self.layers[position][0].T
+                h_bar = z_bar @ self.layers[position][:-1].T
                 z_bar = block.slope[position - 1] * h_bar
-        return np.concatenate(leaves[::-1])
+        return gradient
 
     def _block_curvature_product(self, block: _Block, phi_bar: Array, directions: Layers) -> Array:
         """Return the derivative of `_block_vjp` along the directions."""
         curvature = ACTIVATIONS[self.net.activation].curvature
         tangents = self._tangents(block, directions)
-        ones = np.ones(len(phi_bar), phi_bar.dtype)
         z_bar = phi_bar[:, : self.net.sizes[-1]]
         z_bar_dot = np.zeros_like(tangents[-1])
         leaves = [np.zeros(self.net.free, z_bar_dot.dtype)]
         for position in reversed(range(len(self.layers))):
             h = block.h[position]
-            W_bar_dot = h.T @ z_bar_dot
+            A_bar_dot = h.T @ z_bar_dot
             if position > 0:
                 slope, z_dot = block.slope[position - 1], tangents[position - 1]
-                W, W_dot = self.layers[position][0], directions[position][0]
+                W, W_dot = self.layers[position][:-1], directions[position][:-1]
                 h_dot = slope * z_dot
-                W_bar_dot = W_bar_dot + h_dot.T @ z_bar
-            leaves += [ones @ z_bar_dot, W_bar_dot.ravel()]
+                A_bar_dot[:-1] += h_dot.T @ z_bar
+            leaves.append(A_bar_dot.ravel())
             if position > 0:
                 h_bar = z_bar @ W.T
                 h_bar_dot = z_bar_dot @ W.T + z_bar @ W_dot.T
@@ -598,41 +599,44 @@ def _with_free(outputs: Array, free: Array) -> Array:
     return phi
 
 
+def _with_one(h: Array) -> Array:
+    """Return [h 1], a copy."""
+    rows, width = h.shape
+    extended = np.empty((rows, width + 1), h.dtype)
+    extended[:, :width] = h
+    extended[:, width] = 1
+    return extended
+
+
 def _forward(net: Network, layers: Layers, x: Array) -> tuple[list[Array], list[Array]]:
-    """Return z_1, …, z_L and the inputs h_0, …, h_{L−1} of the layers."""
+    """Return z_1, …, z_L and the inputs [h_0 1], …, [h_{L−1} 1] of the layers."""
     value = ACTIVATIONS[net.activation].value
-    W, b = layers[0]
-    h = [x]
-    z = [_affine(x, W, b)]
-    for W, b in layers[1:]:
-        h.append(value(z[-1]))
-        z.append(_affine(h[-1], W, b))
+    h = [_with_one(x)]
+    z = [h[0] @ layers[0]]
+    for A in layers[1:]:
+        h.append(_with_one(value(z[-1])))
+        z.append(h[-1] @ A)
     return z, h
-
-
-def _affine(h: Array, W: Array, b: Array) -> Array:
-    """Return h W + b, added in place: the time of this module is the time of touching memory."""
-    z = h @ W
-    z += b
-    return z
 
 
 def _forward_change(net: Network, layers: Layers, changes: Layers, x: Array) -> tuple[Array, Array]:
     """Return z_L and dz_L."""
     activation = ACTIVATIONS[net.activation]
-    (W, b), (dW, db) = layers[0], changes[0]
-    z = x @ W + b
-    dz = x @ dW + db
-    for (W, b), (dW, db) in zip(layers[1:], changes[1:], strict=True):
-        h, dh = activation.value(z), activation.change(z, dz)
-        z = h @ W + b
-        dz = (h + dh) @ dW + dh @ W + db
+    h = _with_one(x)
+    z = h @ layers[0]
+    dz = h @ changes[0]
+    for A, dA in zip(layers[1:], changes[1:], strict=True):
+        h, dh = _with_one(activation.value(z)), activation.change(z, dz)
+        z = h @ A
+        h[:, :-1] += dh
+        dz = h @ dA
+        dz += dh @ A[:-1]
     return z, dz
 
 
 def _linearize(net: Network, theta: Array, x: Array) -> Linearization:
     """Run the forward pass of `linearize` on checked arguments."""
-    layers, free = split(net, theta)
+    layers, free = affine_maps(net, theta)
     slope = ACTIVATIONS[net.activation].slope
     blocks = []
     outputs = []

@@ -74,7 +74,7 @@ def _with_slopes(slope: Callable[[str, Array], Array | None]) -> Parts:
     def wrong(at: Linearization) -> Linearization:
         def slopes(block: Any) -> list[Array]:
             inputs = zip(block.h, at.layers[:-1], strict=False)
-            other = [slope(at.net.activation, h @ W + b) for h, (W, b) in inputs]
+            other = [slope(at.net.activation, h @ A) for h, A in inputs]
             return [right if new is None else new for right, new in zip(block.slope, other, strict=True)]
 
         return replace(at, blocks=[replace(block, slope=slopes(block)) for block in at.blocks])
