@@ -84,7 +84,9 @@ def _log1p(y: Array) -> Array:
 def _tanh_slope(z: Array) -> Array:
     """Return 1 − tanh² z = 4t/(1 + t)², t = e^(−2|z|)."""
     t = np.exp(-2 * _size(z))
-    slope: Array = 4 * t / (1 + t) ** 2
+    slope: Array = 4 * t
+    t += 1  # in place, since a fresh array costs as much as the operation
+    slope /= t * t
     return slope
 
 
@@ -95,6 +97,27 @@ def _tanh_curvature(z: Array) -> Array:
 
 
 def _tanh_change(z: Array, dz: Array) -> Array:
+    """Return tanh(z + dz) − tanh z, by `_tanh_change_near` for |dz| <= 1/2, else by `_tanh_change_far`."""
+    far = np.abs(dz.real) > 0.5
+    if not far.any():
+        return _tanh_change_near(z, dz)
+    change = _tanh_change_near(z, np.where(far, 0.0, dz))
+    change[far] = _tanh_change_far(z[far], dz[far])
+    return change
+
+
+def _tanh_change_near(z: Array, dz: Array) -> Array:
+    """Return tanh dz (1 − tanh² z)/(1 + tanh z tanh dz), the addition theorem less tanh z.
+
+    For small dz the denominator is near 1; for large ones of the other sign than z it cancels.
+    """
+    d = np.tanh(dz)
+    change: Array = d * _tanh_slope(z)
+    change /= 1 + d * np.tanh(z)
+    return change
+
+
+def _tanh_change_far(z: Array, dz: Array) -> Array:
     """Return tanh(z + dz) − tanh z = sinh dz/(cosh z cosh(z + dz)).
 
     With e^|·| taken out of each factor, so that nothing overflows::

@@ -293,8 +293,10 @@ def trpo_step(
     cg = conjugate_gradient(
         H.matvec, g, iterations=count(name, "iterations", iterations), threshold=threshold, minimum=minimum
     )
-    measure = H if step_damping else fisher_operator(policy, theta, batch.observations, weights=batch.weights)
-    Hx = measure.matvec(cg.x)
+    if step_damping:
+        Hx = g - cg.residual                              # without another product
+    else:
+        Hx = fisher_operator(policy, theta, batch.observations, weights=batch.weights, executor=executor).matvec(cg.x)
     if cg.x @ Hx <= 0:
         moved = cg.x.any() or cg.reason is CGEnding.NON_POSITIVE_CURVATURE
         ending = Ending.NON_POSITIVE_CURVATURE if moved else Ending.ZERO_GRADIENT
