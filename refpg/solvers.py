@@ -26,6 +26,7 @@ import scipy.linalg
 from scipy.sparse.linalg import LinearOperator
 
 from refpg.notation import Array, bind_shapes, choice, count, finite_results, scalar
+from refpg.rows import row_parts
 
 Value = TypeVar("Value")
 
@@ -714,7 +715,7 @@ def _single_or_double(function: str, **arguments: tuple[Any, str]) -> tuple[Arra
 def _cholesky(function: str, name: str, matrix: Array, damping: float) -> Array:
     """Factor matrix + damping I = L Lᵀ, or say why it cannot be done; only the lower triangle holds L."""
     P = len(matrix)
-    asymmetry, largest = np.abs(matrix - matrix.T).max(), np.abs(matrix).max()
+    asymmetry, largest = _asymmetry(matrix)
     if asymmetry > np.sqrt(_roundoff(matrix)) * largest:  # more than half of the digits: that is not rounding
         raise ValueError(
             f"{function}: {name} is not symmetric (largest |{name} − {name}ᵀ| {asymmetry:.1e}, largest entry "
@@ -722,7 +723,7 @@ def _cholesky(function: str, name: str, matrix: Array, damping: float) -> Array:
         )
     damped = np.array(matrix, order="F")
     np.fill_diagonal(damped, np.diagonal(matrix) + damping)
-    norm = float(np.abs(damped).sum(axis=0).max())
+    norm = scipy.linalg.norm(damped, 1, check_finite=False)
     try:
         L, _ = scipy.linalg.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
@@ -734,6 +735,12 @@ def _cholesky(function: str, name: str, matrix: Array, damping: float) -> Array:
     # L Lᵀ is exact for a matrix within P u ‖A‖ of A.
     _refuse_singular(function, name, factor, norm, damping, lower=True, least=P * _roundoff(matrix))
     return factor
+
+
+def _asymmetry(matrix: Array) -> tuple[Any, Any]:
+    """Return the largest |A − Aᵀ| and the largest |A|, some rows at a time: no other array has the size of A."""
+    parts = [(matrix[rows], matrix[:, rows].T) for rows in row_parts(len(matrix))]
+    return max(np.abs(a - a_T).max() for a, a_T in parts), max(np.abs(a).max() for a, _ in parts)
 
 
 def _refuse_singular(

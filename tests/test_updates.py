@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refpg import geometry, network, policy, solvers, surrogate, updates
+from refpg.distributions import CATEGORICAL, DIAGONAL_GAUSSIAN
 from refpg.network import Network
 from refpg.policy import Batch
+from refpg.updates import natural
 
 U = np.finfo(float).eps / 2
 WEIGHTS = np.array([0.5, 0.25, 0.125, 0.0625, 0.0625])
@@ -40,6 +42,35 @@ def test_direct_takes_the_smaller_matrix_and_says_so():
         x = np.random.default_rng(0).normal(size=(rows, 4))
         chosen[rows] = updates.natural_gradient(small, theta, x, g, damping=0.1, method="direct").method
     assert chosen == {6: "dual", 7: "cholesky"}
+
+
+FREE = {
+    # The policy, and the rows of each observation that the Gram matrix is made of.
+    "a Gaussian's log σ is solved for by itself": (policy.gaussian_policy((3, 4, 2)), 2),
+    "a free logit is coupled to the others": (policy.Policy(CATEGORICAL, Network((3, 4, 2), free=1)), 3),
+    "half of the log σ from the network": (policy.Policy(DIAGONAL_GAUSSIAN, Network((3, 4, 3), free=1)), 3),
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_the_dual_form_splits_off_the_free_numbers_that_are_not_coupled(name, monkeypatch):
+    made, rows = FREE[name]
+    generator, B, P = np.random.default_rng(3), 5, made.network.num_parameters
+    theta, x, g = generator.normal(size=P), generator.normal(size=(B, 3)), generator.normal(size=P)
+    weights = generator.dirichlet(np.ones(B))
+    grams = []
+
+    def kept(*args, **options):
+        grams.append(geometry.fisher_gram(*args, **options))
+        return grams[-1]
+
+    monkeypatch.setattr(natural, "fisher_gram", kept)
+    found = updates.natural_gradient(made, theta, x, g, damping=0.25, method="dual", weights=weights).direction
+    assert [len(gram) for gram in grams] == [B * rows]
+    # The error of solving with F is at most about cond · u, here with a factor P for the growth of the sums.
+    H = geometry.fisher_matrix(made, theta, x, weights=weights) + 0.25 * np.eye(P)
+    truth = np.linalg.solve(H, g)
+    assert np.linalg.norm(found - truth) <= 10 * P * np.linalg.cond(H) * U * np.linalg.norm(truth)
 
 
 @pytest.mark.parametrize("damping", [1.0, 2.0**-7])

@@ -6,13 +6,15 @@
 """
 
 from concurrent.futures import Executor
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from refpg.distributions import Family
 from refpg.geometry import fisher_gram, fisher_matrix, fisher_operator, fisher_rows, fisher_rows_operator
 from refpg.notation import Array, bind_shapes, choice, count, finite_results, row_weights, scalar
-from refpg.policy import Batch, Policy, log_prob_vjp
+from refpg.policy import Batch, Policy, linearize, log_prob_vjp
 from refpg.solvers import (
     CGResult,
     conjugate_gradient,
@@ -114,7 +116,8 @@ def natural_gradient(
 
     * ``rows`` — the reference: orthogonal factorisation of the rows G, F = GᵀG never formed; error ~ √cond · u.
     * ``cholesky`` — F formed and factorised: fastest when P is a few thousand and B·K ≥ P; error ~ cond · u.
-    * ``dual`` — the Gram matrix G Gᵀ instead of F: fastest when B·K < P; needs λ > 0.
+    * ``dual`` — the Gram matrix G Gᵀ instead of F: fastest when B·K < P; needs λ > 0.  Free numbers of θ that M does not
+      couple to the network's outputs, such as a Gaussian's log σ, are solved for by themselves: G has fewer rows.
     * ``direct`` — ``dual`` when B·K < P, else ``cholesky``; the result says which.
     * ``cg`` — TRPO's way: products with F only, the answer after ``iterations`` steps is an approximation.
     * ``minimum_norm`` — λ = 0: F⁺g, the smallest solution, with the rank of F.
@@ -176,14 +179,61 @@ def natural_gradient(
         matrix = fisher_matrix(policy, theta, x, weights=weights, executor=executor)
         return NaturalGradient(solve_cholesky(matrix, g, damping), method)
     if method == "dual":
-        gram = fisher_gram(policy, theta, x, weights=weights)
-        G = fisher_rows_operator(policy, theta, x, weights=weights)
-        return NaturalGradient(solve_dual(G, g, damping, gram=gram), method)
+        return NaturalGradient(_dual(policy, theta, x, g, damping, weights), method)
     rows = fisher_rows(policy, theta, x, weights=weights)
     if method == "minimum_norm":
         least = solve_minimum_norm(rows, g)
         return NaturalGradient(least.x, method, rank=least.rank)
     return NaturalGradient(solve_rows(rows, g, damping), method)
+
+
+def _dual(policy: Policy, theta: Any, x: Any, g: Array, damping: float, weights: Any) -> Array:
+    """Return (F + λI)⁻¹g by the Gram matrix, block by block where F is block diagonal.
+
+    F couples the free numbers of θ to the weights through M alone.  Where R, with RᵀR = M, is block diagonal too::
+
+        F = Σ_b w_b diag(J_bᵀ R_outᵀ R_out J_b, R_freeᵀ R_free)
+    """
+    at = linearize("natural_gradient", policy, theta, x)
+    (B, K), outputs, free = at.phi.shape, policy.network.sizes[-1], policy.network.free
+    every_unit_vector = np.broadcast_to(np.eye(K, dtype=at.phi.dtype), (B, K, K))
+    R = policy.family.fisher_root_product(at.phi, every_unit_vector)
+    if not free or R[:, :outputs, outputs:].any() or R[:, outputs:, :outputs].any():
+        return _solve_by_gram(policy, theta, x, g, damping, weights)
+
+    theta = np.asarray(theta)
+    of_outputs = Policy(_of_outputs(policy.family, theta[-free:]), policy.network._replace(free=0))
+    root_weights = np.sqrt(row_weights("natural_gradient", weights, at.phi))[:, None, None]
+    free_rows = (root_weights * R[:, outputs:, outputs:]).reshape(-1, free)
+    return np.concatenate(
+        [
+            _solve_by_gram(of_outputs, theta[:-free], x, g[:-free], damping, weights),
+            solve_rows(free_rows, g[-free:], damping),
+        ]
+    )
+
+
+def _solve_by_gram(policy: Policy, theta: Any, x: Any, g: Array, damping: float, weights: Any) -> Array:
+    gram = fisher_gram(policy, theta, x, weights=weights)
+    G = fisher_rows_operator(policy, theta, x, weights=weights)
+    return solve_dual(G, g, damping, gram=gram)
+
+
+def _of_outputs(family: Family, free: Array) -> Family:
+    """Return the family of the network's outputs where the free entries of φ are known: R loses their columns."""
+
+    def root_product(phi: Array, J: Array) -> Array:
+        B, outputs = phi.shape
+        whole_phi = np.concatenate([phi, np.broadcast_to(free, (B, len(free)))], axis=1)
+        whole_J = np.concatenate([J, np.zeros((B, len(free), *J.shape[2:]), J.dtype)], axis=1)
+        return family.fisher_root_product(whole_phi, whole_J)[:, :outputs]
+
+    return replace(
+        family,
+        check=lambda function, phi: None,
+        fisher_root_product=root_product,
+        rows=lambda index: _of_outputs(family.rows(index), free),
+    )
 
 
 @finite_results
