@@ -280,20 +280,20 @@ def _iterate(
     norm = np.linalg.norm
     P, u = b.size, _roundoff(b)
 
-    p = r
+    p, rr, norm_b = r, r @ r, norm(b)
     norm_A = b.dtype.type(0)  # the largest ‖Ap‖/‖p‖ seen, a lower bound of ‖A‖
-    residual_norms, iterates = [norm(r)], [x]
+    residual_norms, iterates = [np.sqrt(rr)], [x]
     alphas: list[Any] = []
     betas: list[Any] = []
 
     while True:
-        if residual_norms[-1] <= stop.tolerance * norm(b):
+        if residual_norms[-1] <= stop.tolerance * norm_b:
             reason = CGEnding.CONVERGED
             break
         if len(alphas) >= stop.minimum and residual_norms[-1] < stop.threshold:
             reason = CGEnding.CONVERGED
             break
-        if residual_norms[-1] <= np.sqrt(P) * u * (norm_A * norm(x) + norm(b)):
+        if residual_norms[-1] <= np.sqrt(P) * u * (norm_A * norm(x) + norm_b):
             reason = CGEnding.ROUNDING_REACHED
             break
         if len(alphas) == iterations:
@@ -301,20 +301,20 @@ def _iterate(
             break
 
         Ap = product(p)
-        pAp = p @ Ap
-        norm_A = max(norm_A, norm(Ap) / norm(p))
-        if pAp <= P * u * norm_A * (p @ p):
+        pAp, pp = p @ Ap, p @ p
+        norm_A = max(norm_A, norm(Ap) / np.sqrt(pp))
+        if pAp <= P * u * norm_A * pp:
             reason = CGEnding.NON_POSITIVE_CURVATURE
             break
 
-        rr = r @ r
         alpha = rr / pAp
         x = x + alpha * p
         r = r - alpha * Ap
-        beta = r @ r / rr
+        rr, rr_before = r @ r, rr
+        beta = rr / rr_before
         p = r + beta * p
 
-        residual_norms.append(norm(r))
+        residual_norms.append(np.sqrt(rr))
         alphas.append(alpha)
         betas.append(beta)
         if trace:
@@ -384,8 +384,8 @@ def solve_cholesky(F: Any, b: Any, damping: float) -> Array:
     function = "solve_cholesky"
     F, b = _single_or_double(function, F=(F, "P P"), b=(b, "P"))
     damping = scalar(function, "damping", damping, least=0)
-    L = _cholesky(function, "F", F, damping)
-    x: Array = scipy.linalg.cho_solve((L, True), b, check_finite=False)
+    U = _cholesky(function, "F", F, damping)
+    x: Array = scipy.linalg.cho_solve((U, False), b, check_finite=False)
     return x
 
 
@@ -453,7 +453,7 @@ def solve_rows(G: Any, b: Any, damping: float, *, factorization: str = "qr") -> 
 
     # R is known to (N + P) u ‖R‖, so RᵀR is singular to working precision at the square of that.
     least = ((N + P) * _roundoff(G)) ** 2
-    _refuse_singular(function, "GᵀG", R, float(np.linalg.norm(R)) ** 2, damping, lower=False, least=least)
+    _refuse_singular(function, "GᵀG", R, float(np.linalg.norm(R)) ** 2, damping, least=least)
     x: Array
     if factorization == "qr":
         x = scipy.linalg.cho_solve((R, False), b, check_finite=False)
@@ -537,10 +537,10 @@ def solve_dual(G: Any, b: Any, damping: float, gram: Any = None) -> Array:
         gram = G @ G.T
     else:
         G, b, gram = _single_or_double(function, G=(G, "N P"), b=(b, "P"), gram=(gram, "N N"))
-    L = _cholesky(function, "gram", gram, damping)
+    U = _cholesky(function, "gram", gram, damping)
 
     def push_through(v: Array) -> Array:
-        z = scipy.linalg.cho_solve((L, True), G @ v, check_finite=False)
+        z = scipy.linalg.cho_solve((U, False), G @ v, check_finite=False)
         pushed: Array = (v - G.T @ z) / damping
         return pushed
 
@@ -713,7 +713,10 @@ def _single_or_double(function: str, **arguments: tuple[Any, str]) -> tuple[Arra
 
 
 def _cholesky(function: str, name: str, matrix: Array, damping: float) -> Array:
-    """Factor matrix + damping I = L Lᵀ, or say why it cannot be done; only the lower triangle holds L."""
+    """Factor matrix + damping I = UᵀU, or say why it cannot be done; only the upper triangle holds U.
+
+    The lower triangle of the matrix is read.  In LAPACK's order it is the upper one: there is nothing to transpose.
+    """
     P = len(matrix)
     asymmetry, largest = _asymmetry(matrix)
     if asymmetry > np.sqrt(_roundoff(matrix)) * largest:  # more than half of the digits: that is not rounding
@@ -721,19 +724,19 @@ def _cholesky(function: str, name: str, matrix: Array, damping: float) -> Array:
             f"{function}: {name} is not symmetric (largest |{name} − {name}ᵀ| {asymmetry:.1e}, largest entry "
             f"{largest:.1e}), expected a symmetric matrix"
         )
-    damped = np.array(matrix, order="F")
+    damped = np.array(matrix, order="C").T
     np.fill_diagonal(damped, np.diagonal(matrix) + damping)
-    norm = scipy.linalg.norm(damped, 1, check_finite=False)
+    norm = float(scipy.linalg.norm(damped, 1, check_finite=False))
     try:
-        L, _ = scipy.linalg.cho_factor(damped, lower=True, overwrite_a=True, check_finite=False)
+        U, _ = scipy.linalg.cho_factor(damped, lower=False, overwrite_a=True, check_finite=False)
     except np.linalg.LinAlgError:
         raise ValueError(
             f"{function}: {name} + damping I is not positive definite (damping = {damping!r}), "
             f"expected a positive semi-definite {name} and enough damping"
         ) from None
-    factor: Array = L
-    # L Lᵀ is exact for a matrix within P u ‖A‖ of A.
-    _refuse_singular(function, name, factor, norm, damping, lower=True, least=P * _roundoff(matrix))
+    factor: Array = U
+    # UᵀU is exact for a matrix within P u ‖A‖ of A.
+    _refuse_singular(function, name, factor, norm, damping, least=P * _roundoff(matrix))
     return factor
 
 
@@ -743,12 +746,10 @@ def _asymmetry(matrix: Array) -> tuple[Any, Any]:
     return max(np.abs(a - a_T).max() for a, a_T in parts), max(np.abs(a).max() for a, _ in parts)
 
 
-def _refuse_singular(
-    function: str, name: str, factor: Array, norm: float, damping: float, *, lower: bool, least: float
-) -> None:
-    """Estimate 1/(‖A‖ ‖A⁻¹‖) from ‖A‖ and A's Cholesky factor, and raise if it is at most ``least``."""
+def _refuse_singular(function: str, name: str, factor: Array, norm: float, damping: float, *, least: float) -> None:
+    """Estimate 1/(‖A‖ ‖A⁻¹‖) from ‖A‖ and A's upper Cholesky factor, and raise if it is at most ``least``."""
     (pocon,) = scipy.linalg.get_lapack_funcs(("pocon",), (factor,))
-    reciprocal_condition, _ = pocon(factor, norm, uplo="L" if lower else "U")
+    reciprocal_condition, _ = pocon(factor, norm, uplo="U")
     if reciprocal_condition <= least:
         raise ValueError(
             f"{function}: {name} + damping I is singular to working precision (reciprocal condition number "

@@ -116,8 +116,8 @@ def natural_gradient(
 
     * ``rows`` — the reference: orthogonal factorisation of the rows G, F = GᵀG never formed; error ~ √cond · u.
     * ``cholesky`` — F formed and factorised: fastest when P is a few thousand and B·K ≥ P; error ~ cond · u.
-    * ``dual`` — the Gram matrix G Gᵀ instead of F: fastest when B·K < P; needs λ > 0.  Free numbers of θ that M does not
-      couple to the network's outputs, such as a Gaussian's log σ, are solved for by themselves: G has fewer rows.
+    * ``dual`` — the Gram matrix G Gᵀ instead of F: fastest when B·K < P; needs λ > 0.  Free numbers of θ that M does
+      not couple to the network's outputs, a Gaussian's log σ, are solved for by themselves: G has fewer rows.
     * ``direct`` — ``dual`` when B·K < P, else ``cholesky``; the result says which.
     * ``cg`` — TRPO's way: products with F only, the answer after ``iterations`` steps is an approximation.
     * ``minimum_norm`` — λ = 0: F⁺g, the smallest solution, with the rank of F.
