@@ -49,7 +49,7 @@ A docstring cites ``[TAG]``, ``[TAG (equation)]``, ``[TAG App. C]``, ``[TAG sect
 
 import functools
 import inspect
-import operator
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
@@ -133,26 +133,40 @@ def bind_shapes(function: str, sizes: Mapping[str, int], /, **arguments: tuple[A
     ValueError: f: v has shape (7,), expected (P,) where P = 4
     """
     lengths = dict(sizes)
-    setters: dict[str, str] = {}
     bound = []
     for name, (value, spec) in arguments.items():
-        kind, letters, expected = _parse(spec)
+        kind, letters, _ = _parse(spec)
         array = _of_kind(function, name, value, kind)
-        if array.ndim != len(letters):
-            raise ValueError(f"{function}: {name} has shape {array.shape}, expected {expected}")
-        for letter, length in zip(letters, array.shape, strict=True):
-            if length == 0:
-                raise ValueError(f"{function}: {name} has shape {array.shape}, expected {letter} >= 1: it is empty")
-            if lengths.setdefault(letter, length) != length:
-                source = f" (set by {setters[letter]})" if letter in setters else ""
-                raise ValueError(
-                    f"{function}: {name} has shape {array.shape}, expected {expected} "
-                    f"where {letter} = {lengths[letter]}{source}"
-                )
-            if letter not in sizes:
-                setters.setdefault(letter, name)
+        shape = array.shape
+        if len(shape) != len(letters):
+            raise ValueError(_disagreement(function, name, shape, arguments, sizes, lengths))
+        for letter, length in zip(letters, shape, strict=True):
+            if length == 0 or lengths.setdefault(letter, length) != length:
+                raise ValueError(_disagreement(function, name, shape, arguments, sizes, lengths))
         bound.append(array)
     return tuple(bound)
+
+
+def _disagreement(
+    function: str,
+    name: str,
+    shape: tuple[int, ...],
+    arguments: Mapping[str, tuple[Any, str]],
+    sizes: Mapping[str, int],
+    lengths: Mapping[str, int],
+) -> str:
+    """Return the sentence about a shape that its letters do not allow."""
+    _, letters, expected = _parse(arguments[name][1])
+    found = f"{function}: {name} has shape {shape}, expected"
+    if len(shape) == len(letters):
+        for letter, length in zip(letters, shape, strict=True):
+            if length == 0:
+                return f"{found} {letter} >= 1: it is empty"
+            if lengths[letter] != length:
+                setter = next(other for other, (_, spec) in arguments.items() if letter in _parse(spec)[1])
+                source = "" if letter in sizes else f" (set by {setter})"
+                return f"{found} {expected} where {letter} = {lengths[letter]}{source}"
+    return f"{found} {expected}"
 
 
 @functools.cache
@@ -169,19 +183,50 @@ def _of_kind(function: str, name: str, value: Any, kind: str) -> Array:
         array = np.asarray(value)
     except ValueError:
         raise ValueError(f"{function}: {name} is ragged, expected rows of equal length") from None
+    given = array.dtype.kind
     if kind == "bool":
-        if array.dtype != np.bool_:
+        if given != "b":
             raise ValueError(f"{function}: {name} has dtype {array.dtype}, expected bool")
         return array
-    if array.dtype.kind not in "iufc":
+    if given not in "iufc":
         raise ValueError(f"{function}: {name} has dtype {array.dtype}, expected numbers")
-    if not np.isfinite(array).all():
+    if given in "fc" and not all_finite(array):
         raise ValueError(f"{function}: {name} holds NaN or infinity, expected finite numbers")
     if kind == "int":
-        if array.dtype.kind == "c" or (array != np.floor(array.real)).any():
+        if given == "c" or (given == "f" and (array != np.floor(array)).any()):
             raise ValueError(f"{function}: {name} holds non-integer values, expected integers")
         return array.astype(np.int64, copy=False)
-    return array.astype(np.float64) if array.dtype.kind in "iu" else array
+    return array.astype(np.float64) if given in "iu" else array
+
+
+def all_finite(array: Array) -> bool:
+    """Return whether no entry is NaN or infinite.
+
+    ::
+
+        Σ |a|² is finite  ⇒  every a is
+
+    One product with itself answers for all arrays but those whose squares overflow; these are looked at entry by entry,
+    and so are arrays whose entries are not neighbours in memory, which the product would copy.
+
+    Parameters
+    ----------
+    array : array
+        Floating-point numbers, real or complex, of any shape.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> all_finite(np.array([1e200, -1e200])), all_finite(np.array([np.inf, -np.inf]))
+    (True, False)
+    """
+    if array.flags.c_contiguous and math.isfinite(np.vdot(array, array).real):
+        return True
+    return bool(np.isfinite(array).all())
 
 
 def row_weights(function: str, weights: Any, values: Array) -> Array:
@@ -218,9 +263,9 @@ def row_weights(function: str, weights: Any, values: Array) -> Array:
     if weights is None:
         return np.full(rows, 1 / values.real.dtype.type(rows))
     (w,) = bind_shapes(function, {"B": rows}, weights=(weights, "B"))
-    if w.dtype.kind == "c" or (w < 0).any():
+    if w.dtype.kind == "c" or w.min() < 0:
         raise ValueError(f"{function}: weights has a negative or complex entry, expected non-negative numbers")
-    total = w.sum()
+    total = np.add.reduce(w)
     if abs(total - 1) > rows * np.finfo(w.dtype).eps:
         raise ValueError(f"{function}: weights sum to {total!r}, expected 1 (they are not normalised)")
     return w
@@ -265,14 +310,26 @@ def scalar(
         ...
     ValueError: trpo_step: max_kl is 0.0, expected a number > 0
     """
-    ends = ((">", operator.gt, above), (">=", operator.ge, least), ("<", operator.lt, below), ("<=", operator.le, most))
+    is_finite = _is_finite_number(value)
+    if (
+        is_finite
+        and (above is None or value > above)
+        and (least is None or value >= least)
+        and (below is None or value < below)
+        and (most is None or value <= most)
+    ):
+        return float(value)
+    ends = ((">", above), (">=", least), ("<", below), ("<=", most))
+    wanted = " and ".join(f"{sign} {end}" for sign, end in ends if end is not None)
+    expected = f"a number {wanted}" if is_finite else f"a finite number {wanted}"
+    raise ValueError(f"{function}: {name} is {value!r}, expected {expected}".rstrip())
+
+
+def _is_finite_number(value: Any) -> bool:
+    if type(value) is float:
+        return math.isfinite(value)
     number = np.asarray(value)
-    is_finite = number.ndim == 0 and number.dtype.kind in "iuf" and bool(np.isfinite(number))
-    if not is_finite or not all(end is None or inside(number, end) for _, inside, end in ends):
-        wanted = " and ".join(f"{sign} {end}" for sign, _, end in ends if end is not None)
-        expected = f"a number {wanted}" if is_finite else f"a finite number {wanted}"
-        raise ValueError(f"{function}: {name} is {value!r}, expected {expected}".rstrip())
-    return float(number)
+    return number.ndim == 0 and number.dtype.kind in "iuf" and bool(np.isfinite(number))
 
 
 def count(function: str, name: str, value: Any, *, least: int = 1) -> int:
@@ -346,7 +403,7 @@ def expectation(values: Array, weights: Array) -> Any:
     scalar
         In the units of ``values``; summed pairwise (NumPy), whatever the number of threads.
     """
-    return np.sum(weights * values)
+    return np.add.reduce(weights * values, axis=None)
 
 
 class Unrepresentable(ValueError):
@@ -383,12 +440,12 @@ def overflow_is_an_error(door: Callable[_Arguments, _Result]) -> Callable[_Argum
     refpg.notation.Unrepresentable: square: overflow encountered in multiply, expected x of smaller magnitude
     """
     arrays = _array_arguments(door)
+    watched = np.errstate(over="raise", invalid="raise", divide="raise", under="ignore")(door)
 
     @functools.wraps(door)
     def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
         try:
-            with np.errstate(over="raise", invalid="raise", divide="raise", under="ignore"):
-                return door(*args, **kwargs)
+            return watched(*args, **kwargs)
         except FloatingPointError as error:
             raise Unrepresentable(f"{door.__name__}: {error}, expected {arrays} of smaller magnitude") from None
 
@@ -428,14 +485,14 @@ def finite_results(door: Callable[_Arguments, _Result]) -> Callable[_Arguments, 
     refpg.notation.Unrepresentable: product: the result overflows, expected A, B of smaller magnitude
     """
     arrays = _array_arguments(door)
+    silent = np.errstate(all="ignore")(door)
 
     @functools.wraps(door)
     def checked(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Result:
-        with np.errstate(all="ignore"):
-            result = door(*args, **kwargs)
+        result = silent(*args, **kwargs)
         parts: Any = result if type(result) is tuple else (result,)
         for part in parts:
-            if isinstance(part, np.ndarray | np.number | float) and not np.isfinite(part).all():
+            if isinstance(part, np.ndarray | np.number | float) and not all_finite(np.asarray(part)):
                 raise Unrepresentable(f"{door.__name__}: the result overflows, expected {arrays} of smaller magnitude")
         return result
 
