@@ -13,6 +13,7 @@ number, and not seen. Functions here are the fields of the record `refpg.distrib
 validate.
 """
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ import numpy as np
 from refpg.notation import Array, bind_shapes
 
 SERIES_BELOW = 0.6  # below, the series of eˣ − 1 − x is taken; at 0.6 the difference loses less than two bits
-SERIES_TERMS = 20  # 2 · 0.6²⁰/22! < 2⁻⁷⁰: exact to rounding in long double as well
 
 
 def exponential_remainder(x: Array) -> Array:
@@ -28,14 +28,25 @@ def exponential_remainder(x: Array) -> Array:
 
     ::
 
-        ϕ(x) = eˣ − 1 − x = ½x² (1 + x/3 (1 + x/4 (1 + ...)))
+        ϕ(x) = eˣ − 1 − x = ½x² (1 + x/3 + x²/12 + …)
     """
     near = np.abs(x.real) < SERIES_BELOW
     y = np.where(near, x, 0)
-    series = np.ones_like(y)
-    for n in range(SERIES_TERMS, 2, -1):
-        series = 1 + y / n * series
+    last, *others = _remainder_coefficients(y.real.dtype)
+    series = np.full_like(y, last)
+    for coefficient in others:
+        series *= y
+        series += coefficient
     return np.where(near, y * y / 2 * series, np.expm1(x) - x)
+
+
+@cache
+def _remainder_coefficients(dtype: np.dtype[Any]) -> tuple[Array, ...]:
+    """Return 2/n!, n = N, …, 3, 2: down from the last of which a term, 2 · 0.6ⁿ⁻²/n!, is seen in this precision."""
+    coefficients = [np.ones((), dtype)]
+    while coefficients[-1] * SERIES_BELOW ** (len(coefficients) - 1) > np.finfo(dtype).eps / 8:
+        coefficients.append(coefficients[-1] / (len(coefficients) + 2))
+    return tuple(np.asarray(coefficient) for coefficient in reversed(coefficients))
 
 
 def log_softmax(z: Array) -> Array:

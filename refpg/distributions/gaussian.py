@@ -53,8 +53,9 @@ def log_prob(phi: Array, action: Array) -> Array:
 def score(phi: Array, action: Array) -> Array:
     """∂ log π(a)/∂(μ, ls) = (e/σ, (e − 1)(e + 1))."""
     mean, log_std = halves(phi)
-    e = (action - mean) * np.exp(-log_std)
-    return np.concatenate([e * np.exp(-log_std), (e - 1) * (e + 1)], axis=1)
+    inverse_std = np.exp(-log_std)
+    e = (action - mean) * inverse_std
+    return np.concatenate([e * inverse_std, (e - 1) * (e + 1)], axis=1)
 
 
 def entropy(phi: Array) -> Array:

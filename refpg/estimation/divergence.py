@@ -2,8 +2,7 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from refpg.distributions.categorical import exponential_remainder
 from refpg.notation import Array, bind_shapes, choice, expectation, overflow_is_an_error, row_weights
 
 
@@ -45,7 +44,7 @@ def kl_estimators(old_log_prob: Any, new_log_prob: Any) -> KLEstimates:
     π_θ, which is then first, with r = ref/π_θ; differentiated with the actions held fixed, the estimates are
     no longer of one thing: E ∇k1 = 0, E ∇k2 = ∇KL(π_θ ‖ ref), E ∇k3 = ∇KL(ref ‖ π_θ).
 
-    k3 is a series for |log r| < 0.6: expm1(x) − x loses all its digits as x → 0.
+    k3 = e^ℓ − 1 − ℓ is a series for |ℓ| < 0.6, ℓ = log r: expm1(ℓ) − ℓ loses all its digits as ℓ → 0.
 
     References
     ----------
@@ -58,7 +57,7 @@ def kl_estimators(old_log_prob: Any, new_log_prob: Any) -> KLEstimates:
     (-1e-09, 5e-19, 5.000000001666667e-19)
     """
     log_r = _log_ratio("kl_estimators", old_log_prob, new_log_prob)
-    return KLEstimates(k1=_k1(log_r), k2=_k2(log_r), k3=_k3(log_r))
+    return KLEstimates(k1=_k1(log_r), k2=_k2(log_r), k3=exponential_remainder(log_r))
 
 
 def _log_ratio(function: str, old_log_prob: Any, new_log_prob: Any) -> Array:
@@ -74,16 +73,6 @@ def _k1(log_r: Array) -> Array:
 def _k2(log_r: Array) -> Array:
     k2: Array = log_r**2 / 2
     return k2
-
-
-def _k3(log_r: Array) -> Array:
-    small = np.abs(log_r.real) < 0.6
-    # x²/2 (1 + x/3 (1 + x/4 (…))): the first term left out, 2·0.6¹⁷/19!, is below the rounding of longdouble.
-    x = np.where(small, log_r, 0)
-    series = np.ones_like(x)
-    for n in range(18, 2, -1):
-        series = 1 + x / n * series
-    return np.where(small, x**2 / 2 * series, np.expm1(log_r) - log_r)
 
 
 @overflow_is_an_error
@@ -124,5 +113,5 @@ def approximate_kl(old_log_prob: Any, new_log_prob: Any, *, estimator: str = "k3
     """
     choice("approximate_kl", "estimator", estimator, ("k1", "k2", "k3"))
     log_r = _log_ratio("approximate_kl", old_log_prob, new_log_prob)
-    k = {"k1": _k1, "k2": _k2, "k3": _k3}[estimator](log_r)
+    k = {"k1": _k1, "k2": _k2, "k3": exponential_remainder}[estimator](log_r)
     return expectation(k, row_weights("approximate_kl", weights, k))
