@@ -6,6 +6,8 @@
 
 The window around r = 1 is compared in one place and through the log-ratio: r > 1 + ε is ℓ > log1p(ε), and
 r < 1 − ε is ℓ < log1p(−ε).  So value, gradient, subgradient and clip fraction always agree about a row.
+
+The functions of samples are the specification, and the doors; `clipped_terms` is three of them from one window.
 """
 
 from typing import Any, NamedTuple
@@ -26,15 +28,28 @@ class Subgradient(NamedTuple):
     highest: Array
 
 
+class ClippedTerms(NamedTuple):
+    """The clipped objective and what is asked beside it.
+
+    Fields: ``objective`` of `clipped_objective`; ``gradient`` (B,) of `clipped_objective_gradient`; ``fraction`` of
+    `clip_fraction`, by the rule "outside".
+    """
+
+    objective: Any
+    gradient: Array
+    fraction: Any
+
+
 class _Window(NamedTuple):
-    """Where ratios stand: ``bites`` if the clipped term is strictly the smaller, ``at_kink`` at its onset."""
+    """Where ratios stand: outside if ``below`` or ``above``; ``bites`` if the clipped term is strictly the smaller."""
 
     lower: float
     upper: float
+    log_lower: Any
+    log_upper: Any
     below: Array
     above: Array
     bites: Array
-    at_kink: Array
 
 
 def _window(function: str, log_r: Array, A: Array, clip: Any, clip_high: Any) -> _Window:
@@ -43,26 +58,78 @@ def _window(function: str, log_r: Array, A: Array, clip: Any, clip_high: Any) ->
     log_lower, log_upper = _log1p(-clip, log_r), _log1p(clip_high, log_r)
     below = log_r.real < log_lower
     above = log_r.real > log_upper
-    positive, negative = A.real > 0, A.real < 0
     return _Window(
         lower=1 - clip,
         upper=1 + clip_high,
+        log_lower=log_lower,
+        log_upper=log_upper,
         below=below,
         above=above,
-        bites=(positive & above) | (negative & below),
-        at_kink=(positive & (log_r.real == log_upper)) | (negative & (log_r.real == log_lower)),
+        bites=((A.real > 0) & above) | ((A.real < 0) & below),
     )
 
 
 def _log1p(end: float, log_r: Array) -> Any:
     # In float64 at least: 1 − ε may round to 0 in float32.
     dtype = log_r.real.dtype
-    return np.log1p(np.asarray(end, np.result_type(dtype, np.float64))).astype(dtype)
+    return dtype.type(np.log1p(np.result_type(dtype, np.float64).type(end)))
 
 
 def _effective_ratio(r: Array, A: Array, window: _Window) -> Array:
     # min(rA, clip(r)A) = r̄A.  Choosing r̄ first keeps an r·A that is thrown away from overflowing.
     return np.where(window.bites, np.where(A.real > 0, window.upper, window.lower).astype(r.dtype), r)
+
+
+def _slope(r: Array, A: Array, window: _Window) -> Array:
+    slope: Array = np.where(window.bites, 0, r) * A
+    return slope
+
+
+def clipped_terms(function: str, log_r: Array, r: Array, A: Array, clip: Any, w: Array) -> ClippedTerms:
+    """Return the clipped objective, its gradient and the clip fraction of arrays that are bound already.
+
+    One ratio and one window serve all three, with the bits of `clipped_objective`, `clipped_objective_gradient` and
+    `clip_fraction`.
+
+    Parameters
+    ----------
+    function : str
+        The function that was called, for the message.
+    log_r, r, A : (B,) array
+        ℓ, nats, r = exp(ℓ) and A, as from `refpg.surrogate.sampled.log_ratio_and_ratio`.
+    clip : float
+        ε in (0, 1).
+    w : (B,) array
+        Weights of the rows; some rows of a larger batch have a sum below 1, and then so do the terms' shares.
+
+    Returns
+    -------
+    ClippedTerms
+        Overflow is not looked for.
+
+    Raises
+    ------
+    ValueError
+        If ε lies outside (0, 1).
+
+    References
+    ----------
+    [PPO (7)]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> r = np.array([2.0, 1.0])
+    >>> terms = clipped_terms("f", np.log(r), r, np.array([1.0, 3.0]), 0.5, np.array([0.5, 0.5]))
+    >>> float(terms.objective), terms.gradient, float(terms.fraction)
+    (2.25, array([0. , 1.5]), 0.5)
+    """
+    window = _window(function, log_r, A, clip, None)
+    return ClippedTerms(
+        objective=expectation(_effective_ratio(r, A, window) * A, w),
+        gradient=w * _slope(r, A, window),
+        fraction=expectation(window.below | window.above, w),
+    )
 
 
 @overflow_is_an_error
@@ -183,7 +250,7 @@ def clipped_objective_gradient(
     """
     log_r, r, A = bind_samples("clipped_objective_gradient", old_log_prob, new_log_prob, advantages)
     window = _window("clipped_objective_gradient", log_r, A, clip, clip_high)
-    rows = np.where(window.bites, 0, r) * A
+    rows = _slope(r, A, window)
     gradient: Array = row_weights("clipped_objective_gradient", weights, rows) * rows
     return gradient
 
@@ -236,11 +303,11 @@ def clipped_objective_subgradient(
     """
     log_r, r, A = bind_samples("clipped_objective_subgradient", old_log_prob, new_log_prob, advantages)
     window = _window("clipped_objective_subgradient", log_r, A, clip, clip_high)
-    rows = np.where(window.bites, 0, r) * A
+    rows = _slope(r, A, window)
     slope = row_weights("clipped_objective_subgradient", weights, rows) * rows
     return Subgradient(
-        lowest=np.where(window.at_kink & (A.real > 0), 0, slope),
-        highest=np.where(window.at_kink & (A.real < 0), 0, slope),
+        lowest=np.where((A.real > 0) & (log_r.real == window.log_upper), 0, slope),
+        highest=np.where((A.real < 0) & (log_r.real == window.log_lower), 0, slope),
     )
 
 

@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from refpg.notation import Array, Unrepresentable, bind_shapes, expectation, overflow_is_an_error, row_weights
+from refpg.notation import (
+    Array,
+    Unrepresentable,
+    all_finite,
+    bind_shapes,
+    expectation,
+    overflow_is_an_error,
+    row_weights,
+)
 
 
 @overflow_is_an_error
@@ -53,7 +61,7 @@ def ratio(old_log_prob: Any, new_log_prob: Any) -> Array:
     return r
 
 
-def log_ratio_and_ratio(function: str, old: Array, new: Array) -> tuple[Array, Array]:
+def log_ratio_and_ratio(function: str, old: Array, new: Array, *, first: int = 0) -> tuple[Array, Array]:
     """Return ℓ and r = exp(ℓ) of arrays that are bound already.
 
     Parameters
@@ -62,6 +70,8 @@ def log_ratio_and_ratio(function: str, old: Array, new: Array) -> tuple[Array, A
         The function that was called, for the message.
     old, new : (B,) array
         log π_old(a|s) and log π_θ(a|s), nats.
+    first : int
+        The place of the first of these rows in the batch, for the message.
 
     Returns
     -------
@@ -76,10 +86,10 @@ def log_ratio_and_ratio(function: str, old: Array, new: Array) -> tuple[Array, A
     with np.errstate(over="ignore"):
         log_r = new - old
         r = np.exp(log_r)
-    if not (np.isfinite(log_r).all() and np.isfinite(r).all()):
+    if not (all_finite(log_r) and all_finite(r)):
         row = int(np.argmax(~(np.isfinite(log_r) & np.isfinite(r))))
         raise Unrepresentable(
-            f"{function}: new_log_prob - old_log_prob is {log_r[row]} in row {row} "
+            f"{function}: new_log_prob - old_log_prob is {log_r[row]} in row {first + row} "
             f"(new_log_prob {new[row]}, old_log_prob {old[row]}), expected a difference whose exponential, "
             f"the ratio, does not overflow {r.dtype}"
         )

@@ -5,11 +5,18 @@
     L^VF = Σ_b w_b (V_b − R_b)²                                                      [PPO (9)]
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from refpg.notation import Array, bind_shapes, choice, expectation, overflow_is_an_error, row_weights, scalar
+
+
+class ValueTerms(NamedTuple):
+    """The value loss and its slope: ``loss`` of `value_loss`, ``gradient`` (B,) of `value_loss_gradient`."""
+
+    loss: Any
+    gradient: Array
 
 
 @overflow_is_an_error
@@ -93,6 +100,38 @@ def value_loss_gradient(
     V, R, factor = _values("value_loss_gradient", values, targets, factor, error)
     gradient: Array = factor * row_weights("value_loss_gradient", weights, V - R) * _slope(V - R, error)
     return gradient
+
+
+def value_terms(V: Array, R: Array, factor: float, error: str, w: Array) -> ValueTerms:
+    """Return the value loss and its gradient, of arguments that a door has checked, from one error per row.
+
+    Parameters
+    ----------
+    V, R : (B,) array
+        Values and targets, return units.
+    factor, error
+        As in `value_loss`.
+    w : (B,) array
+        Weights of the rows; some rows of a larger batch have a sum below 1, and then so does their share of the loss.
+
+    Returns
+    -------
+    ValueTerms
+        With the bits of `value_loss` and `value_loss_gradient`; overflow is not looked for.
+
+    References
+    ----------
+    [PPO (9)]
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> terms = value_terms(np.array([1.0, 2.0]), np.array([1.0, 4.0]), 0.5, "squared", np.array([0.5, 0.5]))
+    >>> float(terms.loss), terms.gradient
+    (1.0, array([ 0., -1.]))
+    """
+    e = V - R
+    return ValueTerms(loss=factor * expectation(_error(e, error), w), gradient=factor * w * _slope(e, error))
 
 
 def _values(function: str, values: Any, targets: Any, factor: Any, error: str) -> tuple[Array, Array, float]:
