@@ -116,6 +116,7 @@ def gaussian_policy(sizes: tuple[int, ...], activation: str = "tanh") -> Policy:
     return Policy(DIAGONAL_GAUSSIAN, Network(tuple(sizes), activation, free=sizes[-1]))
 
 
+@finite_results
 def linearize(function: str, policy: Policy, theta: Any, x: Any) -> Linearization:
     """Run the network once at (θ, x) and check that its outputs can be the family's parameters.
 
@@ -141,9 +142,8 @@ def linearize(function: str, policy: Policy, theta: Any, x: Any) -> Linearizatio
         If a shape disagrees, or the network's outputs do not fit the family.
     """
     theta, x = bind_shapes(function, policy.sizes, theta=(theta, "P"), x=(x, "B D"))
-    at = networks.linearize(policy.network, theta, x)
-    policy.family.check(function, at.phi)
-    return at
+    policy.check(function, theta, x)
+    return networks.linearize_at(policy.network, theta, x)
 
 
 @finite_results

@@ -164,10 +164,10 @@ def _weighted(function: Callable[[Any], Any], rows: int, batch: Any) -> tuple[in
     return rows, rows * function(batch)
 
 
+@np.errstate(all="ignore")
 def _sum_of_task(term: Callable[..., Any], task: list[tuple[Any, ...]]) -> Any:
     """Return the sum of a term over the parts of one task; doors judge overflow by its result."""
-    with np.errstate(all="ignore"):
-        return _ordered_sum(term(*part) for part in task)
+    return _ordered_sum(term(*part) for part in task)
 
 
 def _ordered_sum(values: Iterable[Any]) -> Any:

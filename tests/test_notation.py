@@ -18,6 +18,29 @@ def test_floating_dtypes_are_kept(dtype):
     assert bound.dtype == dtype
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 64, 1000])
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, np.longdouble, np.complex64, np.complex128, np.clongdouble]
+)
+def test_one_number_that_is_not_finite_is_found_wherever_it_stands(dtype, size):
+    """And the largest numbers, whose squares overflow, are none."""
+    largest = np.finfo(dtype).max
+    layouts = {
+        "row": (size,),
+        "column": (size, 1),
+        "every other": (2 * size,),
+        "transposed": (3, size),
+    }
+    for layout, shape in layouts.items():
+        for bad in (None, np.nan, np.inf, -np.inf, *([complex(0, np.inf)] if np.dtype(dtype).kind == "c" else [])):
+            array = np.full(shape, largest, dtype)
+            array.flat[::2] = -largest
+            array = {"every other": array[::2], "transposed": array.T}.get(layout, array)
+            if bad is not None:
+                array[size // 2, ...] = bad
+            assert notation.all_finite(array) == (bad is None), (layout, bad)
+
+
 def test_integers_are_read_as_float64():
     (bound,) = notation.bind_shapes("f", {}, x=([1, 2], "B"))
     assert bound.dtype == np.float64
@@ -27,6 +50,12 @@ def test_a_disagreement_names_both_arguments():
     message = r"f: v has shape \(7,\), expected \(P,\) where P = 4 \(set by theta\)"
     with pytest.raises(ValueError, match=message):
         notation.bind_shapes("f", {}, theta=(np.ones(4), "P"), v=(np.ones(7), "P"))
+    with pytest.raises(ValueError, match=r"^f: v has shape \(4, 7\), expected \(B, P\) where P = 4 \(set by theta\)$"):
+        notation.bind_shapes("f", {"D": 4}, theta=(np.ones(4), "P"), v=(np.ones((4, 7)), "B P"))
+    with pytest.raises(ValueError, match=r"^f: v has shape \(7,\), expected \(P,\) where P = 4$"):
+        notation.bind_shapes("f", {"P": 4}, theta=(np.ones(4), "P"), v=(np.ones(7), "P"))
+    with pytest.raises(ValueError, match=r"^f: v has shape \(4, 7\), expected \(P,\)$"):
+        notation.bind_shapes("f", {"P": 4}, v=(np.ones((4, 7)), "P"))
 
 
 def test_equal_letters_within_one_array_are_equal_lengths():
@@ -87,7 +116,10 @@ def test_bad_weights_are_refused(weights, message):
         notation.row_weights("f", weights, np.ones(2))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf, "1", [1.0], None, 1j, True])
+@pytest.mark.parametrize(
+    "value",
+    [0.0, -1.0, np.nan, np.inf, np.float64(-1), np.float64(np.nan), np.float32(np.inf), "1", [1.0], None, 1j, True, -1],
+)
 def test_numbers_outside_their_interval_are_refused(value):
     with pytest.raises(ValueError, match="^f: delta is .*expected"):
         notation.scalar("f", "delta", value, above=0)

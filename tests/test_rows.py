@@ -1,6 +1,7 @@
 """Sums over rows: what executors may not change, and what happens when a worker does not come back."""
 
 import os
+import tracemalloc
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
 from functools import partial
@@ -9,10 +10,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from refpg import geometry, rows, updates
+from refpg import estimation, geometry, network, rows, surrogate, updates
 from refpg.distributions import BERNOULLI, masked_categorical
 from refpg.network import Network
-from refpg.policy import Batch, Policy, gaussian_policy, log_prob_vjp, sample, softmax_policy
+from refpg.policy import (
+    Batch,
+    Policy,
+    distribution_parameters,
+    gaussian_policy,
+    log_prob,
+    log_prob_vjp,
+    sample,
+    softmax_policy,
+)
 
 ROWS = 2 * rows.ROWS_PER_PART * rows.PARTS_PER_TASK + 77
 GENERATOR = np.random.default_rng(20261122)
@@ -26,6 +36,7 @@ POLICIES = {
     "masked": Policy(masked_categorical(MASK), Network((3, 4, 3))),
     "bernoulli": Policy(BERNOULLI, Network((3, 4, 2), "relu")),
 }
+VALUES = Network((3, 4, 1))
 
 
 class Late(Executor):
@@ -52,6 +63,13 @@ class Late(Executor):
             future.set_result(function(*args))
 
 
+def value_arguments(targets):
+    """What `ppo_objective` takes beside policy and samples."""
+    theta = np.random.default_rng(6).normal(size=VALUES.num_parameters)
+    value = {"value_network": VALUES, "value_theta": theta, "value_targets": targets}
+    return value | {"clip": 0.2, "value_coefficient": 0.5, "entropy_coefficient": 0.25}
+
+
 def quantities(policy, executor):
     """Everything that is a sum over rows, by an executor."""
     generator = np.random.default_rng(5)
@@ -72,6 +90,10 @@ def quantities(policy, executor):
     new, info = updates.trpo_step(policy, theta, Batch(X, actions, A), max_kl=0.01, damping=0.1, executor=executor)
     yield new
     yield [(trial.scale, trial.improvement, trial.kl) for trial in info.trials]
+    samples = Batch(X, actions, A, log_prob(policy, near, X, actions))
+    objective = updates.ppo_objective(policy, theta, samples, **value_arguments(A), executor=executor)
+    yield np.concatenate([objective.gradient, objective.value_gradient])
+    yield [objective.objective, objective.value_loss, objective.clip_fraction, objective.approximate_kl]
     cholesky = {"damping": 0.5, "method": "cholesky", "executor": executor}
     yield updates.natural_gradient(policy, theta, X, info.gradient, **cholesky).direction
 
@@ -90,6 +112,72 @@ def test_processes_change_no_bit():
     with ProcessPoolExecutor(2) as executor:
         for value, expected in zip(quantities(POLICIES["masked"], executor), alone, strict=True):
             np.testing.assert_array_equal(value, expected)
+
+
+def ppo_case(policy):
+    """θ and samples of an old policy close by, with weights."""
+    generator = np.random.default_rng(7)
+    theta = 0.3 * generator.normal(size=policy.network.num_parameters)
+    actions = sample(policy, theta, X, generator)
+    old = log_prob(policy, theta, X, actions) + 0.2 * generator.normal(size=ROWS)
+    w = generator.random(ROWS)
+    return theta, Batch(X, actions, generator.normal(size=ROWS), old, w / w.sum())
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+def test_the_ppo_objective_of_many_parts_is_that_of_the_functions_of_whole_batches(policy):
+    theta, batch = ppo_case(policy)
+    _, actions, A, old, w = batch
+    arguments = value_arguments(A)
+    found = updates.ppo_objective(policy, theta, batch, **arguments)
+
+    new, phi = log_prob(policy, theta, X, actions), distribution_parameters(policy, theta, X)
+    V = network.forward(VALUES, arguments["value_theta"], X)[:, 0]
+    # Two orders of one sum of terms of the size of 1: each is off by at most the rounding of the additions in a row.
+    near = {"rtol": 0, "atol": 512 * 2.0**-53}
+    samples = old, new, A, 0.2
+    np.testing.assert_allclose(found.clipped_objective, surrogate.clipped_objective(*samples, weights=w), **near)
+    np.testing.assert_allclose(found.clip_fraction, surrogate.clip_fraction(*samples, weights=w), **near)
+    np.testing.assert_allclose(found.approximate_kl, estimation.approximate_kl(old, new, weights=w), **near)
+    np.testing.assert_allclose(found.entropy, surrogate.entropy_bonus(policy.family, phi, weights=w), **near)
+    np.testing.assert_allclose(found.value_loss, surrogate.value_loss(V, A, weights=w), **near)
+    slope = surrogate.clipped_objective_gradient(*samples, weights=w)
+    gradient = log_prob_vjp(policy, theta, X, actions, slope) + 0.25 * network.vjp(
+        policy.network, theta, X, surrogate.entropy_bonus_gradient(policy.family, phi, weights=w)
+    )
+    np.testing.assert_allclose(found.gradient, gradient, **near)
+    d_values = surrogate.value_loss_gradient(V, A, weights=w)[:, np.newaxis]
+    expected = -0.5 * network.vjp(VALUES, arguments["value_theta"], X, d_values)
+    np.testing.assert_allclose(found.value_gradient, expected, **near)
+
+
+def test_a_ratio_of_a_later_part_is_named_by_its_row():
+    theta, batch = ppo_case(POLICIES["gaussian"])
+    batch.old_log_prob[[5000, 6000]] = -1e4
+    with ThreadPoolExecutor(2) as executor, pytest.raises(ValueError, match="^ppo_objective: .* in row 5000 "):
+        updates.ppo_objective(POLICIES["gaussian"], theta, batch, clip=0.2, executor=executor)
+
+
+def test_the_ppo_objective_takes_no_more_memory_for_more_rows():
+    """Less than a byte for each further row; one more array of numbers, one per row, would be eight."""
+    policy = POLICIES["gaussian"]
+    theta, whole = ppo_case(policy)
+    arguments = value_arguments(whole.advantages)
+
+    def peak(rows):
+        x, actions, A, old, w = (np.ascontiguousarray(field[:rows]) for field in whole)
+        batch = Batch(x, actions, A, old, w / w.sum())
+        here = arguments | {"value_targets": A}
+        updates.ppo_objective(policy, theta, batch, **here)
+        tracemalloc.start()
+        try:
+            updates.ppo_objective(policy, theta, batch, **here)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    task = rows.ROWS_PER_PART * rows.PARTS_PER_TASK
+    assert peak(2 * task) - peak(task) < task
 
 
 @pytest.mark.parametrize("count", [1, 2, 8, 9, 300])

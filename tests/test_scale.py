@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from refpg import geometry, rows, updates
-from refpg.policy import Batch, gaussian_policy, log_prob_vjp, sample
+from refpg.policy import Batch, gaussian_policy, log_prob, log_prob_vjp, sample
 
 ROWS = 3 * rows.ROWS_PER_PART * rows.PARTS_PER_TASK + 5
 POLICY = gaussian_policy((3, 5, 2))
@@ -49,12 +49,20 @@ def quantities(executor):
         log_prob_vjp(POLICY, theta, x, batch.actions, batch.advantages, executor=executor),
         updates.surrogate_gradient(POLICY, theta, batch, executor=executor),
         updates.trpo_step(POLICY, theta, batch, max_kl=0.01, damping=0.1, iterations=3, executor=executor)[0],
+        _ppo_gradient(theta, near, batch, executor),
         rows.mean_over_batches(
             partial(updates.surrogate_gradient, POLICY, theta),
             (Batch(*(field[part] for field in batch[:3])) for part in rows.row_parts(ROWS, 1000)),
             executor=executor,
         ),
     ]
+
+
+def _ppo_gradient(theta, near, batch, executor):
+    old = log_prob(POLICY, near, batch.observations, batch.actions)
+    return updates.ppo_objective(
+        POLICY, theta, batch._replace(old_log_prob=old), clip=0.2, entropy_coefficient=0.1, executor=executor
+    ).gradient
 
 
 def assert_the_bits_of_no_executor(executor):

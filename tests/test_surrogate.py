@@ -23,6 +23,9 @@ from refpg.distributions import (
     masked_categorical,
     multi_categorical,
 )
+from refpg.surrogate.clipping import clipped_terms
+from refpg.surrogate.sampled import log_ratio_and_ratio
+from refpg.surrogate.value import value_terms
 
 U = np.finfo(float).eps / 2
 CLIP = 3 / 16
@@ -278,6 +281,37 @@ def test_the_subgradient_is_one_point_where_there_is_no_kink(side, A):
         assert {interval.lowest[0], interval.highest[0]} == {0.0, gradient[0]}
     else:
         assert interval.lowest[0] == interval.highest[0] == gradient[0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.longdouble])
+@given(samples, st.floats(0.01, 0.99))
+def test_one_window_has_the_bits_of_three(dtype, sample, clip):
+    """Behind the rows of the sample stand two at each end of the window."""
+    old, new, A, w = (array.astype(dtype) for array in sample)
+    ends = np.log1p(np.asarray([-clip, -clip, clip, clip], np.result_type(dtype, float))).astype(dtype)
+    old, new = np.append(old, np.zeros(4, dtype)), np.append(new, ends)
+    A, w = np.append(A, np.array([1, -1, 1, -1], dtype)), np.append(w / w.sum() / 2, np.full(4, 0.125, dtype))
+    found = clipped_terms("f", *log_ratio_and_ratio("f", old, new), A, clip, w)
+    np.testing.assert_array_equal(found.objective, surrogate.clipped_objective(old, new, A, clip, weights=w))
+    gradient = surrogate.clipped_objective_gradient(old, new, A, clip, weights=w)
+    np.testing.assert_array_equal(found.gradient, gradient)
+    np.testing.assert_array_equal(found.fraction, surrogate.clip_fraction(old, new, A, clip, weights=w))
+    assert found.gradient.dtype == gradient.dtype == dtype
+
+
+@given(samples, st.floats(0.01, 4.0), st.sampled_from(["squared", "smooth_l1"]))
+def test_one_error_has_the_bits_of_the_value_loss_and_its_gradient(sample, factor, error):
+    V, R, _, w = sample
+    found = value_terms(V, R, factor, error, w)
+    assert found.loss == surrogate.value_loss(V, R, factor=factor, error=error, weights=w)
+    gradient = surrogate.value_loss_gradient(V, R, factor=factor, error=error, weights=w)
+    np.testing.assert_array_equal(found.gradient, gradient)
+
+
+def test_a_ratio_that_overflows_is_named_by_its_place_in_the_batch():
+    old, new = np.zeros(3), np.array([0.0, 800.0, 900.0])
+    with pytest.raises(ValueError, match=r"^f: new_log_prob - old_log_prob is 800.0 in row 513 "):
+        log_ratio_and_ratio("f", old, new, first=512)
 
 
 @given(samples, st.floats(0.01, 0.9), st.floats(0.01, 3.0))

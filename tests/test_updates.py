@@ -17,6 +17,11 @@ from refpg.updates import natural
 U = np.finfo(float).eps / 2
 WEIGHTS = np.array([0.5, 0.25, 0.125, 0.0625, 0.0625])
 VALUE_NETWORK = Network((3, 2, 1), "softplus")
+VALUE_ARGUMENTS = {
+    "value_network": VALUE_NETWORK,
+    "value_theta": np.zeros(VALUE_NETWORK.num_parameters),
+    "value_targets": np.zeros(ROWS),
+}
 
 
 def policy_gradient(case):
@@ -639,6 +644,12 @@ def test_both_networks_share_one_adam():
         ({}, {"clip": 1.0}, "clip"),
         ({}, {"entropy_coefficient": -0.1}, "entropy_coefficient is -0.1"),
         ({}, {"value_network": VALUE_NETWORK}, "given in part"),
+        ({}, VALUE_ARGUMENTS | {"value_factor": 0.0}, "^ppo_objective: value_factor is 0.0"),
+        ({}, VALUE_ARGUMENTS | {"value_error": "cubed"}, "^ppo_objective: value_error is 'cubed'"),
+        ({}, VALUE_ARGUMENTS | {"value_network": Network((3, 2, 2))}, "value_network has 2 outputs"),
+        ({}, VALUE_ARGUMENTS | {"value_targets": np.zeros(3)}, "^ppo_objective: value_targets has shape"),
+        ({}, VALUE_ARGUMENTS | {"value_targets": np.full(ROWS, 1e200)}, "^ppo_objective: the result overflows"),
+        ({"advantages": np.full(ROWS, 1.7e308)}, {}, "^ppo_objective: the result overflows"),
         ({"old_log_prob": np.zeros(3)}, {}, "old_log_prob has shape"),
     ],
 )

@@ -14,6 +14,7 @@ validate.
 """
 
 from functools import cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,13 @@ def exponential_remainder(x: Array) -> Array:
 
 @cache
 def _remainder_coefficients(dtype: np.dtype[Any]) -> tuple[Array, ...]:
-    """Return 2/n!, n = N, …, 3, 2: down from the last of which a term, 2 · 0.6ⁿ⁻²/n!, is seen in this precision."""
-    coefficients = [np.ones((), dtype)]
-    while coefficients[-1] * SERIES_BELOW ** (len(coefficients) - 1) > np.finfo(dtype).eps / 8:
-        coefficients.append(coefficients[-1] / (len(coefficients) + 2))
+    """Return 2/n!, n = N, …, 3, 2: from the last whose term 2 · 0.6ⁿ⁻²/n! is seen in this precision down to 1."""
+    coefficients = [dtype.type(1)]
+    for n in count(3):
+        following = coefficients[-1] / n
+        if following * SERIES_BELOW ** (n - 2) < np.finfo(dtype).eps / 8:
+            break
+        coefficients.append(following)
     return tuple(np.asarray(coefficient) for coefficient in reversed(coefficients))
 
 

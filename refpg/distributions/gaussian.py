@@ -47,7 +47,8 @@ def log_prob(phi: Array, action: Array) -> Array:
     """log π(a) = −Σ_i [½ e² + ls + ½ log 2π]."""
     mean, log_std = halves(phi)
     e = (action - mean) * np.exp(-log_std)
-    return -np.sum(e * e / 2 + log_std + _log_two_pi(phi) / 2, axis=1)
+    log_density: Array = -(e * e / 2 + log_std + _log_two_pi(phi) / 2).sum(axis=1)
+    return log_density
 
 
 def score(phi: Array, action: Array) -> Array:
@@ -61,7 +62,8 @@ def score(phi: Array, action: Array) -> Array:
 def entropy(phi: Array) -> Array:
     """H = Σ_i [ls + ½ log 2πe]."""
     _, log_std = halves(phi)
-    return np.sum(log_std + (_log_two_pi(phi) + 1) / 2, axis=1)
+    total: Array = (log_std + (_log_two_pi(phi) + 1) / 2).sum(axis=1)
+    return total
 
 
 def entropy_gradient(phi: Array) -> Array:
@@ -84,7 +86,8 @@ def kl(phi: Array, change: Array) -> Array:
     _, log_std = halves(phi)
     mean_change, log_std_change = halves(change)
     shift = mean_change * np.exp(-(log_std + log_std_change))
-    return np.sum(exponential_remainder(-2 * log_std_change) + shift * shift, axis=1) / 2
+    twice: Array = (exponential_remainder(-2 * log_std_change) + shift * shift).sum(axis=1)
+    return twice / 2
 
 
 def kl_gradient(phi: Array, change: Array) -> Array:

@@ -77,7 +77,8 @@ def _log1p(end: float, log_r: Array) -> Any:
 
 def _effective_ratio(r: Array, A: Array, window: _Window) -> Array:
     # min(rA, clip(r)A) = r̄A.  Choosing r̄ first keeps an r·A that is thrown away from overflowing.
-    return np.where(window.bites, np.where(A.real > 0, window.upper, window.lower).astype(r.dtype), r)
+    end = np.where(A.real > 0, r.dtype.type(window.upper), r.dtype.type(window.lower))
+    return np.where(window.bites, end, r)
 
 
 def _slope(r: Array, A: Array, window: _Window) -> Array:

@@ -18,10 +18,11 @@ from refpg import network as networks
 from refpg import surrogate
 from refpg.estimation import approximate_kl, normalize_advantages
 from refpg.network import Network
-from refpg.notation import Array, bind_shapes, count, finite_results, row_weights, scalar
-from refpg.policy import Batch, Policy, distribution_parameters, linearize
+from refpg.notation import Array, bind_shapes, count, finite_results, scalar
+from refpg.policy import Batch, Policy, distribution_parameters
 from refpg.updates.adam import Adam, adam_step
 from refpg.updates.ending import PPOEnding
+from refpg.updates.ppo import Samples, bind_batch, policy_sums, value_sums
 
 
 class MinibatchStep(NamedTuple):
@@ -175,8 +176,15 @@ def ppo_epochs(
         if normalize and len(rows) > 1:
             normalized = normalize_advantages(here.advantages, ddof=advantage_ddof, epsilon=advantage_epsilon)
             here = here._replace(advantages=normalized)
-        policy_part = _policy_part(name, policy, joint[:P], here, phi_old[rows], clip, kl_penalty, c2)
-        value_loss, value_gradient = _value_part(value_network, joint[P:], here, R[rows], V_old[rows], value_clip)
+        _, samples = bind_batch(name, policy, joint[:P], here)
+        if clip is not None:
+            sums = policy_sums(name, policy, joint[:P], samples, clip=clip, entropy_coefficient=c2)
+            policy_part = _PolicyPart(sums.clipped_objective, sums.entropy, sums.approximate_kl, sums.gradient)
+        else:
+            policy_part = _penalized_part(policy, joint[:P], samples, phi_old[rows], kl_penalty, c2)
+        value_loss, value_gradient = _value_part(
+            name, value_network, joint[P:], samples, R[rows], V_old[rows], value_clip
+        )
         g = np.concatenate([policy_part.gradient, -c1 * value_gradient])
         length = float(np.linalg.norm(g))
         steps.append(
@@ -204,51 +212,37 @@ class _PolicyPart(NamedTuple):
     gradient: Array
 
 
-def _policy_part(
-    name: str,
-    policy: Policy,
-    theta: Array,
-    batch: Batch,
-    phi_old: Array,
-    clip: float | None,
-    kl_penalty: float | None,
-    c2: float,
+def _penalized_part(
+    policy: Policy, theta: Array, samples: Samples, phi_old: Array, kl_penalty: float | None, c2: float
 ) -> _PolicyPart:
-    """Return L and S with the gradient of L + c₂ S."""
-    family, A, old = policy.family, batch.advantages, batch.old_log_prob
-    at = linearize(name, policy, theta, batch.observations)
-    action = family.check_action(name, at.phi, batch.actions)
+    """Return L − β KL and S with the gradient of L − β KL + c₂ S."""
+    family = policy.family
+    x, action, A, old, w = samples
+    at = networks.linearize_at(policy.network, theta, x)
     new = family.log_prob(at.phi, action)
-    score = family.score(at.phi, action)
-    if clip is not None:
-        objective = surrogate.clipped_objective(old, new, A, clip)
-        phi_bar = surrogate.clipped_objective_gradient(old, new, A, clip)[:, np.newaxis] * score
-    else:
-        change = at.phi - phi_old
-        kl = family.kl(phi_old, change)
-        objective = surrogate.kl_penalized_objective(old, new, A, kl, kl_penalty)
-        slope = surrogate.kl_penalized_objective_gradient(old, new, A, kl, kl_penalty)
-        phi_bar = slope.new_log_prob[:, np.newaxis] * score
-        phi_bar = phi_bar + slope.kl[:, np.newaxis] * family.kl_gradient(phi_old, change)
-    w = row_weights(name, None, new)
+    change = at.phi - phi_old
+    kl = family.kl(phi_old, change)
+    objective = surrogate.kl_penalized_objective(old, new, A, kl, kl_penalty, weights=w)
+    slope = surrogate.kl_penalized_objective_gradient(old, new, A, kl, kl_penalty, weights=w)
+    phi_bar = slope.new_log_prob[:, np.newaxis] * family.score(at.phi, action)
+    phi_bar = phi_bar + slope.kl[:, np.newaxis] * family.kl_gradient(phi_old, change)
     if c2:
         phi_bar = phi_bar + c2 * surrogate.entropy_bonus_gradient(family, at.phi, weights=w)
     return _PolicyPart(
         objective=float(objective),
         entropy=float(surrogate.entropy_bonus(family, at.phi, weights=w)),
-        approximate_kl=float(approximate_kl(old, new)),
+        approximate_kl=float(approximate_kl(old, new, weights=w)),
         gradient=at.vjp(phi_bar),
     )
 
 
 def _value_part(
-    network: Network, theta: Array, batch: Batch, R: Array, V_old: Array, clip: float | None
+    name: str, network: Network, theta: Array, samples: Samples, R: Array, V_old: Array, clip: float | None
 ) -> tuple[float, Array]:
-    at = networks.linearize(network, theta, batch.observations)
-    V = at.phi[:, 0]
     if clip is None:
-        loss, slope = surrogate.value_loss(V, R), surrogate.value_loss_gradient(V, R)
-    else:
-        loss = surrogate.clipped_value_loss(V, V_old, R, clip)
-        slope = surrogate.clipped_value_loss_gradient(V, V_old, R, clip)
+        return value_sums(name, network, theta, R, samples, factor=1.0, error="squared")
+    at = networks.linearize(network, theta, samples.observations)
+    V = at.phi[:, 0]
+    loss = surrogate.clipped_value_loss(V, V_old, R, clip)
+    slope = surrogate.clipped_value_loss_gradient(V, V_old, R, clip)
     return float(loss), at.vjp(slope[:, np.newaxis])

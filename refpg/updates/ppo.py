@@ -1,16 +1,32 @@
 """PPO: K epochs of Adam on E[min(rÂ, clip(r, 1−ε, 1+ε)Â)] − c₁ L^VF + c₂ S, π_old frozen [PPO (9)]."""
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from refpg import network as networks
-from refpg import surrogate
-from refpg.estimation import approximate_kl
+from refpg.distributions.categorical import exponential_remainder
 from refpg.network import Network
-from refpg.notation import Array, bind_shapes, count, finite_results, row_weights, scalar
-from refpg.policy import Batch, Policy, linearize
+from refpg.notation import (
+    Array,
+    Unrepresentable,
+    all_finite,
+    bind_shapes,
+    choice,
+    count,
+    expectation,
+    finite_results,
+    row_weights,
+    scalar,
+)
+from refpg.policy import Batch, Policy
+from refpg.rows import row_parts, sum_over_parts
+from refpg.surrogate.clipping import clipped_terms
+from refpg.surrogate.sampled import log_ratio_and_ratio
+from refpg.surrogate.value import value_terms
 from refpg.updates.adam import Adam, adam_step
 
 
@@ -58,6 +74,7 @@ def ppo_objective(
     entropy_coefficient: float = 0.0,
     value_factor: float = 1.0,
     value_error: str = "squared",
+    executor: Executor | None = None,
 ) -> PPOObjective:
     """Return the PPO objective with its gradients.
 
@@ -90,6 +107,8 @@ def ppo_objective(
         f: 1 as in the paper, ½ in many libraries.
     value_error : {"squared", "smooth_l1"}
         h, as in `surrogate.value_loss`: e² in the paper.
+    executor : concurrent.futures.Executor, optional
+        Who computes the sums over rows; the result has the same bits for any.
 
     Returns
     -------
@@ -124,54 +143,222 @@ def ppo_objective(
     c1 = scalar(name, "value_coefficient", value_coefficient, least=0)
     c2 = scalar(name, "entropy_coefficient", entropy_coefficient, least=0)
 
-    at = linearize(name, policy, theta, batch.observations)
-    action = policy.family.check_action(name, at.phi, batch.actions)
-    old, advantages = bind_shapes(
-        name, {"B": len(at.phi)}, old_log_prob=(batch.old_log_prob, "B"), advantages=(batch.advantages, "B")
-    )
-    w = row_weights(name, batch.weights, at.phi)
-    new = policy.family.log_prob(at.phi, action)
-    clipped = float(surrogate.clipped_objective(old, new, advantages, clip, weights=w))
-    d_new = surrogate.clipped_objective_gradient(old, new, advantages, clip, weights=w)
-    entropy = float(surrogate.entropy_bonus(policy.family, at.phi, weights=w))
-    phi_bar = d_new[:, None] * policy.family.score(at.phi, action)
-    if c2:
-        phi_bar = phi_bar + c2 * surrogate.entropy_bonus_gradient(policy.family, at.phi, weights=w)
-
+    theta, samples = bind_batch(name, policy, theta, batch)
+    sums = policy_sums(name, policy, theta, samples, clip=clip, entropy_coefficient=c2, executor=executor)
     value_loss, value_gradient = 0.0, None
     if value_network is not None:
-        values_at, loss, d_values = _value_term(
-            name, value_network, value_theta, value_targets, batch.observations, w, value_factor, value_error
+        f = scalar(name, "value_factor", value_factor, above=0)
+        h = choice(name, "value_error", value_error, ("squared", "smooth_l1"))
+        value_loss, slope = value_sums(
+            name, value_network, value_theta, value_targets, samples, factor=f, error=h, executor=executor
         )
-        value_loss, value_gradient = loss, values_at.vjp(-c1 * d_values[:, None])
+        value_gradient = -c1 * slope
     return PPOObjective(
-        objective=clipped - c1 * value_loss + c2 * entropy,
-        gradient=at.vjp(phi_bar),
+        objective=sums.clipped_objective - c1 * value_loss + c2 * sums.entropy,
+        gradient=sums.gradient,
         value_gradient=value_gradient,
-        clipped_objective=clipped,
+        clipped_objective=sums.clipped_objective,
         value_loss=value_loss,
-        entropy=entropy,
-        clip_fraction=float(surrogate.clip_fraction(old, new, advantages, clip, weights=w)),
-        approximate_kl=float(approximate_kl(old, new, weights=w)),
+        entropy=sums.entropy,
+        clip_fraction=sums.clip_fraction,
+        approximate_kl=sums.approximate_kl,
     )
 
 
-def _value_term(
-    name: str, network: Network, theta: Any, targets: Any, x: Any, w: Array, factor: float, error: str
-) -> tuple[networks.Linearization, float, Array]:
+class Samples(NamedTuple):
+    """A batch that has been checked: the fields of `Batch`, arrays all of them."""
+
+    observations: Array
+    actions: Array
+    advantages: Array
+    old_log_prob: Array
+    weights: Array
+
+
+class PolicySums(NamedTuple):
+    """The terms of the policy, summed over rows.
+
+    Fields: ``clipped_objective`` L^CLIP; ``entropy`` S; ``clip_fraction``; ``approximate_kl``; ``gradient`` (P,) of
+    L^CLIP + c₂ S.
+    """
+
+    clipped_objective: float
+    entropy: float
+    clip_fraction: float
+    approximate_kl: float
+    gradient: Array
+
+
+def bind_batch(name: str, policy: Policy, theta: Any, batch: Batch) -> tuple[Array, Samples]:
+    """Check θ and the samples against the policy and each other.
+
+    Parameters
+    ----------
+    name : str
+        The function that was called, for messages.
+    policy, theta, batch
+        As in `ppo_objective`; ``old_log_prob`` is there.
+
+    Returns
+    -------
+    theta : (P,) array
+    samples : Samples
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, an action is impossible or the weights are not normalised.
+    """
+    theta, x, old, advantages = bind_shapes(
+        name,
+        policy.sizes,
+        theta=(theta, "P"),
+        x=(batch.observations, "B D"),
+        old_log_prob=(batch.old_log_prob, "B"),
+        advantages=(batch.advantages, "B"),
+    )
+    phi_shaped = policy.check(name, theta, x)
+    action = policy.family.check_action(name, phi_shaped, batch.actions)
+    return theta, Samples(x, action, advantages, old, row_weights(name, batch.weights, phi_shaped))
+
+
+def policy_sums(
+    name: str,
+    policy: Policy,
+    theta: Array,
+    samples: Samples,
+    *,
+    clip: float,
+    entropy_coefficient: float,
+    executor: Executor | None = None,
+) -> PolicySums:
+    """Return the terms of the policy of arguments that `bind_batch` has checked, from one pass over the rows.
+
+    Parameters
+    ----------
+    name : str
+        The function that was called, for messages.
+    policy, theta, clip, entropy_coefficient, executor
+        As in `ppo_objective`.
+    samples : Samples
+        From `bind_batch`.
+
+    Returns
+    -------
+    PolicySums
+
+    Raises
+    ------
+    ValueError
+        If ε is outside (0, 1), or a ratio, the objective or its gradient overflows.
+
+    References
+    ----------
+    [PPO (7)], [PPO (9)]
+    """
+    x, action, A, old, w = samples
+    starts = (rows.start for rows in row_parts(len(x)))
+    parts = ((start, *part) for start, part in zip(starts, policy.parts(x, action, A, old, w), strict=True))
+    term = partial(_policy_term, name, theta, clip, entropy_coefficient)
+    sums = _finite(name, sum_over_parts(term, parts, executor))
+    objective, entropy, fraction, k3 = sums[:4].tolist()
+    return PolicySums(objective, entropy, fraction, k3, gradient=sums[4:])
+
+
+def _policy_term(
+    name: str,
+    theta: Array,
+    clip: float,
+    c2: float,
+    first: int,
+    policy: Policy,
+    x: Array,
+    action: Array,
+    A: Array,
+    old: Array,
+    w: Array,
+) -> Array:
+    """Return some rows' parts of (L^CLIP, S, clip fraction, k3, ∇(L^CLIP + c₂ S))."""
+    at, family = networks.linearize_at(policy.network, theta, x), policy.family
+    log_r, r = log_ratio_and_ratio(name, old, family.log_prob(at.phi, action), first=first)
+    clipped = clipped_terms(name, log_r, r, A, clip, w)
+    entropy = expectation(family.entropy(at.phi), w)
+    k3 = expectation(exponential_remainder(log_r), w)
+    phi_bar = clipped.gradient[:, None] * family.score(at.phi, action)
+    if c2:
+        phi_bar = phi_bar + c2 * (w[:, None] * family.entropy_gradient(at.phi))
+    return np.concatenate([[clipped.objective, entropy, clipped.fraction, k3], at.vjp(phi_bar)])
+
+
+def value_sums(
+    name: str,
+    network: Network,
+    theta: Any,
+    targets: Any,
+    samples: Samples,
+    *,
+    factor: float,
+    error: str,
+    executor: Executor | None = None,
+) -> tuple[float, Array]:
+    """Return the value loss of a network with its gradient, on a batch that `bind_batch` has checked.
+
+    Parameters
+    ----------
+    name : str
+        The function that was called, for messages.
+    network, theta, targets
+        ``value_network``, ``value_theta`` and ``value_targets`` of `ppo_objective`.
+    samples : Samples
+        From `bind_batch`; observations and weights are used.
+    factor, error
+        As in `surrogate.value_loss`.
+    executor
+        As in `ppo_objective`.
+
+    Returns
+    -------
+    loss : float
+        L^VF, squared return units.
+    gradient : array
+        ∂L^VF/∂w, of the length of w.
+
+    Raises
+    ------
+    ValueError
+        If a shape disagrees, the network has not one output, or the loss or its gradient overflows.
+
+    References
+    ----------
+    [PPO (9)]
+    """
+    networks.check_network(name, network)
     if network.num_outputs != 1:
         raise ValueError(f"{name}: value_network has {network.num_outputs} outputs, expected 1")
-    theta, x = bind_shapes(
+    x, w = samples.observations, samples.weights
+    theta, x, targets = bind_shapes(
         name,
-        {"Q": network.num_parameters, "D": network.sizes[0], "B": len(w)},
+        {"Q": network.num_parameters, "D": network.sizes[0], "B": len(x)},
         value_theta=(theta, "Q"),
         observations=(x, "B D"),
+        value_targets=(targets, "B"),
     )
-    (targets,) = bind_shapes(name, {"B": len(w)}, value_targets=(targets, "B"))
-    at = networks.linearize(network, theta, x)
-    values = at.phi[:, 0]
-    loss = float(surrogate.value_loss(values, targets, factor=factor, error=error, weights=w))
-    return at, loss, surrogate.value_loss_gradient(values, targets, factor=factor, error=error, weights=w)
+    parts = ((x[rows], targets[rows], w[rows]) for rows in row_parts(len(x)))
+    sums = _finite(name, sum_over_parts(partial(_value_term, network, theta, factor, error), parts, executor))
+    return float(sums[0]), sums[1:]
+
+
+def _value_term(network: Network, theta: Array, factor: float, error: str, x: Array, R: Array, w: Array) -> Array:
+    """Return some rows' parts of (L^VF, ∂L^VF/∂w)."""
+    at = networks.linearize_at(network, theta, x)
+    loss, slope = value_terms(at.phi[:, 0], R, factor, error, w)
+    return np.concatenate([[loss], at.vjp(slope[:, None])])
+
+
+def _finite(name: str, sums: Array) -> Array:
+    if not all_finite(sums):
+        raise Unrepresentable(f"{name}: the result overflows, expected parameters and batch of smaller magnitude")
+    return sums
 
 
 def minibatch_order(generator: np.random.Generator, *, rows: int, size: int, epochs: int) -> list[list[Array]]:
@@ -229,6 +416,7 @@ def ppo_update(
     entropy_coefficient: float = 0.0,
     value_factor: float = 1.0,
     value_error: str = "squared",
+    executor: Executor | None = None,
 ) -> tuple[Array, PPOUpdate]:
     """Make one PPO update: K epochs of minibatch Adam ascent while the old policy stays frozen.
 
@@ -253,6 +441,8 @@ def ppo_update(
         The state to continue from, over θ followed by the value network's parameters; zero moments unless given.
     value_network, value_theta, value_targets, value_coefficient, entropy_coefficient, value_factor, value_error
         As in `ppo_objective`; both networks are updated by the same Adam.
+    executor
+        As in `ppo_objective`.
 
     Returns
     -------
@@ -295,6 +485,7 @@ def ppo_update(
                 entropy_coefficient=entropy_coefficient,
                 value_factor=value_factor,
                 value_error=value_error,
+                executor=executor,
             )
             ascent = (
                 here.gradient if here.value_gradient is None else np.concatenate([here.gradient, here.value_gradient])
