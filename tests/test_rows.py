@@ -13,6 +13,7 @@ import pytest
 from refpg import estimation, geometry, network, rows, surrogate, updates
 from refpg.distributions import BERNOULLI, masked_categorical
 from refpg.network import Network
+from refpg.notation import Unrepresentable
 from refpg.policy import (
     Batch,
     Policy,
@@ -155,6 +156,13 @@ def test_a_ratio_of_a_later_part_is_named_by_its_row():
     theta, batch = ppo_case(POLICIES["gaussian"])
     batch.old_log_prob[[5000, 6000]] = -1e4
     with ThreadPoolExecutor(2) as executor, pytest.raises(ValueError, match="^ppo_objective: .* in row 5000 "):
+        updates.ppo_objective(POLICIES["gaussian"], theta, batch, clip=0.2, executor=executor)
+
+
+def test_overflow_in_a_thread_is_an_error_of_the_door():
+    theta, batch = ppo_case(POLICIES["gaussian"])
+    batch = batch._replace(advantages=np.full(ROWS, 1.7e308))
+    with ThreadPoolExecutor(2) as executor, pytest.raises(Unrepresentable, match="^ppo_objective: the result overflows"):
         updates.ppo_objective(POLICIES["gaussian"], theta, batch, clip=0.2, executor=executor)
 
 

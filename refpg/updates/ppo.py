@@ -166,7 +166,10 @@ def ppo_objective(
 
 
 class Samples(NamedTuple):
-    """A batch that has been checked: the fields of `Batch`, arrays all of them."""
+    """A batch that has been checked: every field is an array.
+
+    Fields: ``observations``, ``actions``, ``advantages``, ``old_log_prob`` and ``weights``, as in `Batch`.
+    """
 
     observations: Array
     actions: Array
@@ -238,10 +241,12 @@ def policy_sums(
     ----------
     name : str
         The function that was called, for messages.
-    policy, theta, clip, entropy_coefficient, executor
+    policy, theta
         As in `ppo_objective`.
     samples : Samples
         From `bind_batch`.
+    clip, entropy_coefficient, executor
+        As in `ppo_objective`.
 
     Returns
     -------
@@ -261,7 +266,7 @@ def policy_sums(
     parts = ((start, *part) for start, part in zip(starts, policy.parts(x, action, A, old, w), strict=True))
     term = partial(_policy_term, name, theta, clip, entropy_coefficient)
     sums = _finite(name, sum_over_parts(term, parts, executor))
-    objective, entropy, fraction, k3 = sums[:4].tolist()
+    objective, entropy, fraction, k3 = map(float, sums[:4])
     return PolicySums(objective, entropy, fraction, k3, gradient=sums[4:])
 
 
