@@ -198,14 +198,15 @@ verdict depends.  A file holds `schema` (1), `op` and `cases`:
 | `dims` | shape letter → length |
 | `inputs` | name → nested numbers, exact in float32 and float64 unless the case says otherwise |
 | `expected` | certified answers: `conventions` (those not named have their defaults; the first names none), `outputs` |
-| `wrong` | answers of known bugs: `bug`, `conventions`, `outputs`; leaves not listed are as certified |
+| `wrong` | answers of known bugs: `bug`, `outputs`, and in a list all `conventions` under which they are these |
 | `resolves` | the dtypes in which the case is worth judging |
 | `provenance` | how it was certified |
 
 `outputs` maps leaves to arrays; the leaf `gradient.layers[0].W` belongs to the output `gradient`.  An array is flat,
 the last index fastest: `shape`, `value` (shortest decimals that read back as the same float64; in `wrong`, null stands
 for anything not finite), `bits` (the same as 16 hexadecimal digits each), `radius` (the truth is within this distance
-of value), `R` (the amplification of rounding, entry by entry).  An integer output is `exact` and has R = 0.
+of value), `R` (the amplification of rounding, entry by entry).  An integer output is `exact` and has R = 0.  A leaf
+not listed in `wrong` is as certified under the same conventions.
 
 An implementation conforms in a dtype, with its unit roundoff u, if for every entry i of every leaf
 

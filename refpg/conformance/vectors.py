@@ -36,6 +36,7 @@ KNOWLEDGE = ("bugs.json", "conventions.json", "errata.json", "policy.json")
 MAX_INDEX_BYTES = 1 << 20
 MAX_FILE_BYTES = 64 << 20
 MAX_FILES = 1000
+MAX_RECORDS = 10_000
 MAX_ENTRIES = 1_000_000
 MAX_AXES = 8
 MAX_DEPTH = 32
@@ -94,7 +95,8 @@ class Expected:
 class Wrong:
     """The answer of a known ``bug`` under some ``conventions``.
 
-    A leaf not in ``outputs`` equals the certified one; NaN, in the files null, stands for anything not finite.
+    A leaf not in ``outputs`` equals the certified one; NaN, in the files null, stands for anything not finite.  The
+    files write equal outputs of a bug once, with all conventions under which it gives them; here they are shared.
     """
 
     bug: str
@@ -109,9 +111,10 @@ class Case:
     Fields: ``id`` (op/slug) is permanent, ``rev`` counts its revisions; ``op`` it belongs to; ``title``, ``purpose``
     and ``reference`` (an equation) are for people; ``dims`` shape letter → length; ``inputs`` as
     `signatures.read_inputs` has them; ``shapes`` of the leaves of an answer; ``expected`` answers, first that of the
-    default conventions; ``wrong`` answers; the dtypes it ``resolves``: in others the tolerance hides too much;
-    ``provenance``, the routes by which it was certified and their precision.  A ``stability`` case asks for digits
-    that only a carefully arranged formula has; ordinary correct code is not expected to pass.
+    default conventions; ``wrong`` answers, in the order of the certified ones; the dtypes it ``resolves``: in others
+    the tolerance hides too much; ``provenance``, the routes by which it was certified and their precision.  A
+    ``stability`` case asks for digits that only a carefully arranged formula has; ordinary correct code is not expected
+    to pass.
     """
 
     id: str
@@ -440,7 +443,7 @@ class _Place:
             raise self.error(f"missing fields {sorted(missing)}, unknown fields {sorted(unknown)}")
         return value
 
-    def records(self, value: Any, required: str, *, most: int = 10_000) -> list[dict[str, Any]]:
+    def records(self, value: Any, required: str, *, most: int = MAX_RECORDS) -> list[dict[str, Any]]:
         if not isinstance(value, list) or len(value) > most:
             raise self.error(f"not a list of at most {most} records")
         return [self.mapping(record, required) for record in value]
@@ -668,10 +671,11 @@ def _read_case(
         raise here.error("the first expected answer is not that of the default conventions")
     if len({frozenset(entry.conventions.items()) for entry in expected}) != len(expected):
         raise here.error("two expected answers have the same conventions")
-    wrong = tuple(
-        _read_wrong(here, entry, op, shapes, axes, bugs)
+    wrong = [
+        answer
         for entry in here.records(raw["wrong"], "bug conventions outputs")
-    )
+        for answer in _read_wrong(here, entry, op, shapes, axes, bugs)
+    ]
     _check_wrong(here, wrong, expected)
     resolves = here.at("resolves").texts(raw["resolves"], least=1)
     if len(set(resolves)) != len(resolves) or not set(resolves) <= set(policy.unit_roundoff):
@@ -689,7 +693,7 @@ def _read_case(
         frozen(inputs),
         MappingProxyType(shapes),
         expected,
-        wrong,
+        _ordered(wrong, expected),
         resolves,
         frozen(provenance),
     )
@@ -750,12 +754,15 @@ def _read_wrong(
     shapes: Mapping[str, Shape],
     axes: Mapping[str, Axis],
     bugs: Mapping[str, Bug],
-) -> Wrong:
+) -> list[Wrong]:
+    """Return an answer once under each of its conventions, the arrays shared."""
     bug = case.text(raw, "bug")
     here = case.at(f"wrong {bug[:60]}")
     if bug not in bugs:
         raise here.error("is not in bugs.json")
-    conventions = _read_conventions(here, raw["conventions"], op, axes)
+    combinations = raw["conventions"]
+    if not isinstance(combinations, list) or not 1 <= len(combinations) <= MAX_RECORDS:
+        raise here.error(f"conventions is not a list of 1 to {MAX_RECORDS} combinations")
     outputs = {}
     for path, leaf in _items(here, raw["outputs"]):
         if path not in shapes:
@@ -764,10 +771,11 @@ def _read_wrong(
         outputs[path] = _read_wrong_array(here.at(path), record, shapes[path].kind)
     if not outputs:
         raise here.error("has no output")
-    return Wrong(bug, conventions, MappingProxyType(outputs))
+    shared = MappingProxyType(outputs)
+    return [Wrong(bug, _read_conventions(here, conventions, op, axes), shared) for conventions in combinations]
 
 
-def _check_wrong(case: _Place, wrong: tuple[Wrong, ...], expected: tuple[Expected, ...]) -> None:
+def _check_wrong(case: _Place, wrong: list[Wrong], expected: tuple[Expected, ...]) -> None:
     certified = {frozenset(entry.conventions.items()) for entry in expected}
     told = set()
     for entry in wrong:
@@ -777,6 +785,12 @@ def _check_wrong(case: _Place, wrong: tuple[Wrong, ...], expected: tuple[Expecte
         if (entry.bug, conventions) in told:
             raise here.error(f"two answers under {dict(entry.conventions)}")
         told.add((entry.bug, conventions))
+
+
+def _ordered(wrong: list[Wrong], expected: tuple[Expected, ...]) -> tuple[Wrong, ...]:
+    """Sort by the certified answer of the same conventions; those of the same one stay as they stand in the file."""
+    place = {frozenset(entry.conventions.items()): number for number, entry in enumerate(expected)}
+    return tuple(sorted(wrong, key=lambda entry: place[frozenset(entry.conventions.items())]))
 
 
 def _read_wrong_array(here: _Place, record: Mapping[str, Any], kind: str) -> Array:

@@ -86,7 +86,7 @@ def case(identity: str, inputs: dict[str, Any], dims: dict[str, int], expected: 
         "dims": dims,
         "inputs": inputs,
         "expected": [{"conventions": conventions, "outputs": outputs} for conventions, outputs in expected],
-        "wrong": [{"bug": name, "conventions": {}, "outputs": outputs} for name, outputs in wrong],
+        "wrong": [{"bug": name, "conventions": [{}], "outputs": outputs} for name, outputs in wrong],
         "resolves": ["float64", "float32"],
         "provenance": {"routes": ["by hand"], "precision_bits": 192},
     }

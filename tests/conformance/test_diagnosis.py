@@ -170,7 +170,7 @@ def test_a_convention_goes_before_a_bug(tmp_path: Path) -> None:
     files = synthetic.release()
     other = files["mean_kl"][0]["expected"][1]["outputs"]["mean_kl"]
     files["mean_kl"][0]["wrong"] = [
-        {"bug": "ratio-inverted", "conventions": {}, "outputs": {"mean_kl": {"shape": [], "value": other["value"]}}}
+        {"bug": "ratio-inverted", "conventions": [{}], "outputs": {"mean_kl": {"shape": [], "value": other["value"]}}}
     ]
     run = check({"mean_kl": synthetic.mean_kl("new_old")}, data=synthetic.write(tmp_path, files))
     diagnosis = of(run, "mean_kl/two-logits")

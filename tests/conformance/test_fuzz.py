@@ -48,7 +48,7 @@ def test_every_op_has_a_valid_seed(op: str) -> None:
 
 # Faults planted in the loader: each must be found, else the fuzzer is decoration.
 
-PARSE, READ_ARRAY = vectors.parse, vectors._read_array
+PARSE, READ_ARRAY, READ_WRONG = vectors.parse, vectors._read_array, vectors._read_wrong
 
 
 def lax(content: bytes, where: str) -> Any:
@@ -89,6 +89,10 @@ def rounded(here: Any, record: Any, kind: str, expected: Any) -> Any:
     return array if kind == "int" else vectors._frozen_array(array.astype("float32").astype("float64"))
 
 
+def first_alone(*arguments: Any) -> Any:
+    return READ_WRONG(*arguments)[:1]
+
+
 def nothing(*arguments: Any, **options: Any) -> None:
     return None
 
@@ -104,6 +108,7 @@ FAULTS: dict[str, tuple[str, Callable[..., Any], str]] = {
     "texts unchecked": ("_check_texts_and_depth", nothing, "accepted, although"),
     "any date": ("_is_date", lambda text: True, "accepted, although"),
     "numbers read in float32": ("_read_array", rounded, "amiss"),
+    "a wrong answer read under one combination alone": ("_read_wrong", first_alone, "another answer"),
 }
 
 

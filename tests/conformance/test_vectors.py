@@ -252,6 +252,18 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "different numbers",
     ),
     "a bug twice": (lambda c: c["wrong"].append(c["wrong"][0]), "two answers"),
+    "a combination twice": (lambda c: c["wrong"][0].update(conventions=[{}, {}]), "two answers"),
+    "a wrong answer under no conventions": (lambda c: c["wrong"][0].update(conventions=[]), "a list of 1 to 10000"),
+    "a wrong answer under too many": (lambda c: c["wrong"][0].update(conventions=[{}] * 10_001), "a list of 1 to"),
+    "a combination outside a list": (
+        lambda c: c["wrong"][0].update(conventions={"kl.direction": "new_old"}),
+        "a list of 1 to",
+    ),
+    "a combination that is a list": (lambda c: c["wrong"][0].update(conventions=[[]]), "not a mapping"),
+    "a wrong answer under conventions of another op": (
+        lambda c: c["wrong"][0].update(conventions=[{}, {"kl.direction": "new_old"}]),
+        "not a convention of",
+    ),
     "a wrong leaf with a radius": (lambda c: wrong_leaf_of(c).update(radius=0.0), "unknown fields"),
     "an unknown bug": (lambda c: c["wrong"][0].update(bug="never-heard"), "bugs.json"),
     "a wrong answer to another question": (lambda c: c["wrong"][0].update(outputs={"x": leaf_of(c)}), "not a leaf"),
@@ -350,9 +362,45 @@ def test_a_wrong_answer_needs_a_certified_one(folder: Path) -> None:
     case = copy.deepcopy(synthetic.kl_case("two-logits", synthetic.kl_values()))
     del case["expected"][1]
     wrong = {"mean_kl": synthetic.wrong_leaf(1.0)}
-    case["wrong"] = [{"bug": "ratio-inverted", "conventions": {"kl.direction": "new_old"}, "outputs": wrong}]
+    case["wrong"] = [{"bug": "ratio-inverted", "conventions": [{}, {"kl.direction": "new_old"}], "outputs": wrong}]
     synthetic.rewrite(folder, "mean_kl.json", json.dumps({"schema": 1, "op": "mean_kl", "cases": [case]}).encode())
     refused(folder, "no certified answer under")
+
+
+def wrong_mean_kl(folder: Path, *wrong: tuple[str, list[dict[str, str]], float]) -> None:
+    """Replace the wrong answers of the case with two certified ones: bug, combinations of conventions, value."""
+    case = synthetic.kl_case("two-logits", synthetic.kl_values())
+    case["wrong"] = [
+        {"bug": bug, "conventions": conventions, "outputs": {"mean_kl": synthetic.wrong_leaf(value)}}
+        for bug, conventions, value in wrong
+    ]
+    synthetic.rewrite(folder, "mean_kl.json", json.dumps({"schema": 1, "op": "mean_kl", "cases": [case]}).encode())
+
+
+OLD_NEW, NEW_OLD = {"kl.direction": "old_new"}, {"kl.direction": "new_old"}
+
+
+def test_a_wrong_answer_is_read_once_under_each_of_its_conventions(folder: Path) -> None:
+    wrong_mean_kl(
+        folder,
+        ("td-no-mask", [NEW_OLD], 2.0),
+        ("td-no-mask", [OLD_NEW], 3.0),  # the default, named
+        ("ratio-inverted", [NEW_OLD, {}], 1.0),
+    )
+    wrong = load(folder).cases["mean_kl"][0].wrong
+    assert [(one.bug, dict(one.conventions), float(one.outputs["mean_kl"])) for one in wrong] == [
+        ("td-no-mask", {}, 3.0),
+        ("ratio-inverted", {}, 1.0),
+        ("td-no-mask", NEW_OLD, 2.0),
+        ("ratio-inverted", NEW_OLD, 1.0),
+    ]
+    assert wrong[1].outputs is wrong[3].outputs
+
+
+@pytest.mark.parametrize("again", [[{}], [NEW_OLD, {}], [OLD_NEW]])
+def test_two_answers_of_one_mistake_under_the_same_conventions_are_refused(folder: Path, again: Any) -> None:
+    wrong_mean_kl(folder, ("ratio-inverted", [{}], 1.0), ("ratio-inverted", again, 2.0))
+    refused(folder, "wrong ratio-inverted: two answers under {}")
 
 
 @pytest.mark.parametrize("name", KNOWLEDGE)

@@ -186,7 +186,7 @@ def certify_op(op: Op, profile: Profile) -> tuple[dict[str, Any], Row, list[str]
         min(agreements) if agreements else None,
         max(measure["ordinary"] for measure in measures),
         measures[0]["routes"],
-        sum(len(document["wrong"]) for document in documents),
+        sum(len(wrong["conventions"]) for document in documents for wrong in document["wrong"]),
         min(measure["separation"] for measure in measures),
         time.perf_counter() - start,
     )
@@ -221,7 +221,8 @@ def certify_case(
     algorithms = profile.textbook.TEXTBOOK[op.name]
     if case.algorithms:
         algorithms = tuple(algorithms[number] for number in case.algorithms)
-    expected, wrong, ratios = [], [], []
+    expected, ratios = [], []
+    wrong: dict[str, list[tuple[dict[str, str], dict[str, Any]]]] = {mistake.bug: [] for mistake in mistakes}
     resolves = {dtype: dtype == "float64" or _short(op, case.inputs) for dtype in UNIT_ROUNDOFF}
     truths: list[tuple[dict[str, str], Certified]] = []
     amplifications = []
@@ -261,7 +262,7 @@ def certify_case(
             ratios.append(ratio)
             resolves["float32"] &= ratio["float32"] >= SEPARATION
             outputs = {path: _answer(leaf) for path, leaf in answer.leaves.items()}
-            wrong.append({"bug": mistake.bug, "conventions": variant, "outputs": outputs})
+            wrong[mistake.bug].append((variant, outputs))
     if not resolves["float64"]:
         problems.append("float64 does not resolve it")
     for dtype in (dtype for dtype, fine in resolves.items() if fine):
@@ -269,7 +270,7 @@ def certify_case(
         ordinary = max(ordinary, honest)
         if honest > 0.5:
             problems.append(f"ordinary code in {dtype} is {honest:.2g} × tolerance away")
-    if not wrong:
+    if not ratios:
         problems.append("it kills no mistake")
     if agreement is not None and agreement < AGREEMENT_BITS:
         problems.append(f"two routes agree to {agreement} bits only")
@@ -283,7 +284,7 @@ def certify_case(
         "dims": dims,
         "inputs": case.inputs,
         "expected": expected,
-        "wrong": wrong,
+        "wrong": [entry for bug, answers in wrong.items() for entry in once(bug, answers)],
         "resolves": [dtype for dtype, fine in resolves.items() if fine],
         "provenance": {
             "routes": [f"ball arithmetic: {_summary(route)}" for route in (definition, *routes)],
@@ -445,6 +446,15 @@ def _truth(leaf: Leaf, amplified: list[float] | None) -> dict[str, Any]:
 def _answer(leaf: Leaf) -> dict[str, Any]:
     values = [entry if isinstance(entry, int) else entry.value for entry in leaf.entries]
     return {"shape": list(leaf.shape), "value": [None if math.isnan(value) else value for value in values]}
+
+
+def once(bug: str, answers: Iterable[tuple[dict[str, str], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Write equal outputs of a bug once, with all conventions under which it gives them; equal is: the same text."""
+    entries: dict[str, dict[str, Any]] = {}
+    for variant, outputs in answers:
+        entry = entries.setdefault(json.dumps(outputs), {"bug": bug, "conventions": [], "outputs": outputs})
+        entry["conventions"].append(variant)
+    return list(entries.values())
 
 
 def bug_texts(used: Iterable[str]) -> tuple[dict[str, Any], list[str]]:

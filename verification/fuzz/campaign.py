@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from refpg.conformance.ops import OPS
-from refpg.conformance.vectors import VectorError, Vectors, read_release
+from refpg.conformance.vectors import Axis, Case, VectorError, Vectors, read_release
 from verification.fuzz import mutations, referee, seeds
 
 SECONDS = 2.0
@@ -114,7 +114,7 @@ def reader(files: Mapping[str, bytes]) -> tuple[Callable[[str, int], bytes], set
 
 
 def unfaithful(vectors: Vectors, files: Mapping[str, bytes]) -> str:
-    """Return where the certified numbers of the records are not those of the files, bit by bit; empty if nowhere."""
+    """Return where the records are not what the files say, certified numbers bit by bit; empty if nowhere."""
     for op, cases in vectors.cases.items():
         for raw in referee.strict_json(files[f"{seeds.RELEASE}/{op}.json"])["cases"]:
             case = next(case for case in cases if case.id == raw["id"])
@@ -124,7 +124,23 @@ def unfaithful(vectors: Vectors, files: Mapping[str, bytes]) -> str:
                     read = value.ravel().tolist() if "exact" in leaf else value.astype(">f8").tobytes().hex()
                     if read != (leaf["value"] if "exact" in leaf else "".join(leaf["bits"])):
                         return f"{raw['id']} {path} was read as other numbers"
+            if amiss := _misattributed(case, raw["wrong"], vectors.axes):
+                return f"{raw['id']} {amiss}"
     return ""
+
+
+def _misattributed(case: Case, said: Any, axes: Mapping[str, Axis]) -> str:
+    """Return under which conventions a wrong answer is not the one the file says; empty if under none."""
+    read = {(wrong.bug, *sorted(wrong.conventions.items())): wrong.outputs for wrong in case.wrong}
+    for entry in said:
+        numbers = {path: leaf["value"] for path, leaf in entry["outputs"].items()}
+        for conventions in entry["conventions"]:
+            named = sorted((axis, value) for axis, value in conventions.items() if value != axes[axis].default)
+            outputs = read.pop((entry["bug"], *named), {})
+            flat = {path: [None if x != x else x for x in array.ravel().tolist()] for path, array in outputs.items()}
+            if flat != numbers:
+                return f"{entry['bug']} under {dict(named)} was read as another answer"
+    return f"has answers nobody gave: {list(read)}" if read else ""
 
 
 @contextmanager

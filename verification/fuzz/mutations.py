@@ -208,6 +208,17 @@ def _declarations(everywhere: list[Place]) -> list[dict[str, str]]:
     return [{}] + [{axis: value} for op in ops for axis in op.conventions for value in AXES[axis]["values"]]
 
 
+def attribute(holder: Any, key: Any, random: Random, everywhere: list[Place]) -> None:
+    """Say a wrong answer of more combinations of conventions, of fewer, or of those of another."""
+    lists = [other[where] for other, where in everywhere if where == "conventions" and isinstance(other, dict)]
+    lists = [combinations for combinations in lists if isinstance(combinations, list)]
+    if lists:
+        combinations = random.choice(lists)
+        further = random.choice((random.choice(_declarations(everywhere)), *random.choice(lists)[:1]))
+        kept = random.sample(combinations, random.randint(0, len(combinations)))
+        combinations[:] = random.choice((kept, [*combinations, copy.deepcopy(further)]))
+
+
 def lie(holder: Any, key: Any, random: Random, everywhere: list[Place]) -> None:
     """Make the shape of an array large, of many axes, or other than its entries."""
     shaped = [other for other, where in everywhere if where == "shape" and isinstance(other.get("shape"), list)]
@@ -253,7 +264,7 @@ CONTRADICTIONS: dict[Any, tuple[Any, ...]] = {
 
 TREE_EDITS: tuple[Callable[[Any, Any, Random, list[Place]], None], ...] = (
     *(delete, replace, replace, transplant, duplicate, add, rename, swap, wrap, unwrap),
-    *(retype, nudge, nudge, restate, lie, contradict, contradict),
+    *(retype, nudge, nudge, restate, lie, attribute, contradict, contradict),
 )
 
 

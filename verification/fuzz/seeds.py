@@ -100,8 +100,9 @@ def _case(op: Op, identity: str, random: Random) -> dict[str, Any]:
         for variant in variants
     ]
     wrong = [
-        {"bug": bug, "conventions": dict(random.choice(variants)), "outputs": _wrong(shapes, random)}
+        {"bug": bug, "conventions": [dict(variant) for variant in group], "outputs": _wrong(shapes, random)}
         for bug in BUGS[: random.choice((0, 1, 2, 2))]
+        for group in _groups(variants, random)
     ]
     return {
         "id": identity,
@@ -197,6 +198,13 @@ def _leaf(kind: str, shape: list[int], random: Random) -> dict[str, Any]:
         "radius": random.choice((0.0, 1e-57, 0)),
         "R": [random.choice((0, 0.5, 12.25)) for _ in values],
     }
+
+
+def _groups(variants: list[dict[str, str]], random: Random) -> list[list[dict[str, str]]]:
+    """Return some of the variants, in one group or in two."""
+    some = random.sample(variants, random.randint(1, len(variants)))
+    cut = random.randint(1, len(some))
+    return [group for group in (some[:cut], some[cut:]) if group]
 
 
 def _wrong(shapes: dict[str, tuple[str, list[int]]], random: Random) -> dict[str, Any]:
