@@ -417,7 +417,7 @@ _SOLVERS: dict[str, Parts] = {
     "cg-alias-r-p": _conjugate_gradient(lambda k, r, p, beta: r + beta * (r if k == 0 else p)),
     "cg-beta-inverted": _conjugate_gradient(lambda k, r, p, beta: r + p / beta),
     "cg-steepest": _conjugate_gradient(lambda k, r, p, beta: r),
-    "cg-one-short": RIGHT._replace(solve=lambda product, b, n: conjugate_gradient(product, b, n - 1)),
+    "cg-one-short": RIGHT._replace(solve=lambda product, b, n: conjugate_gradient(product, b, max(n - 1, 0))),
 }
 _BREAKDOWN: dict[str, Parts] = {"cg-breakdown": RIGHT._replace(solve=_never_stopping)}
 
