@@ -431,7 +431,7 @@ class Linearization:
         curvature = ACTIVATIONS[self.net.activation].curvature
         tangents = self._tangents(block, directions)
         z_bar = phi_bar[:, : self.net.sizes[-1]]
-        z_bar_dot = np.zeros_like(tangents[-1])
+        z_bar_dot = np.zeros_like(tangents[-1], np.result_type(tangents[-1], phi_bar))
         leaves = [np.zeros(self.net.free, z_bar_dot.dtype)]
         for position in reversed(range(len(self.layers))):
             h = block.h[position]
@@ -626,10 +626,9 @@ def _forward_change(net: Network, layers: Layers, changes: Layers, x: Array) -> 
     z = h @ layers[0]
     dz = h @ changes[0]
     for A, dA in zip(layers[1:], changes[1:], strict=True):
-        h, dh = _with_one(activation.value(z)), activation.change(z, dz)
-        z = h @ A
-        h[:, :-1] += dh
-        dz = h @ dA
+        h, dh = activation.value(z), activation.change(z, dz)
+        z = _with_one(h) @ A
+        dz = _with_one(h + dh) @ dA
         dz += dh @ A[:-1]
     return z, dz
 
