@@ -749,3 +749,14 @@ def test_every_door_names_itself_and_what_it_expected(call, message):
     with pytest.raises(ValueError, match=r"\w") as error:
         call()
     assert str(error.value) == message
+
+
+def test_a_cotangent_may_be_complex():
+    """φ̄ enters linearly, so its imaginary part gives that of the product; θ, x and v stay real."""
+    net = Network((3, 4, 2), free=1)
+    theta, x, v, _, phi_bar = draw(net, 5)
+    at = network.linearize(net, theta, x)
+    for product in (at.vjp, lambda c: at.curvature_product(c, v)):
+        of_complex, whole = product(phi_bar + 2j * phi_bar), product(phi_bar)
+        tolerance = 100 * theta.size * U * np.abs(whole).max()  # more terms than any sum here has
+        np.testing.assert_allclose(of_complex, whole + 2j * whole, rtol=0, atol=tolerance)
