@@ -172,7 +172,7 @@ if gymnasium is not None:
 
         observation_space = gymnasium.spaces.Box(-10, 10, (1,))
         action_space = gymnasium.spaces.Discrete(2, start=3)
-        lie, pay, last, cut = 0.0, 0.0, 5, False
+        lie, pay, last, ends = 0.0, 0.0, 5, (True, False)
 
         def reset(self, *, seed=None, options=None):
             super().reset(seed=seed)
@@ -183,13 +183,15 @@ if gymnasium is not None:
             assert action in (3, 4)
             self.t += 1
             seen = self.np_random.random() + (self.lie if self.t == 3 else 0)
-            over = self.t >= self.last
-            ends = (False, over) if self.cut else (over, False)
+            ends = self.ends if self.t >= self.last else (False, False)
             return np.array([seen], dtype=np.float32), float(action) + self.pay, *ends, {}
 
 
 @needs_gymnasium
-@pytest.mark.parametrize("change", [{}, {"lie": 1e-6}, {"pay": 1e-9}, {"last": 4}, {"last": 6}, {"cut": True}])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"lie": 1e-6}, {"pay": 1e-9}, {"last": 4}, {"last": 6}, {"ends": (False, True)}, {"ends": (True, True)}],
+)
 def test_environments_that_answer_otherwise_are_noticed(change, tmp_path, monkeypatch):
     def make():
         mode = gymnasium.vector.AutoresetMode.DISABLED
