@@ -162,7 +162,8 @@ def test_a_ratio_of_a_later_part_is_named_by_its_row():
 def test_overflow_in_a_thread_is_an_error_of_the_door():
     theta, batch = ppo_case(POLICIES["gaussian"])
     batch = batch._replace(advantages=np.full(ROWS, 1.7e308))
-    with ThreadPoolExecutor(2) as executor, pytest.raises(Unrepresentable, match="^ppo_objective: the result overflows"):
+    message = "^ppo_objective: the result overflows"
+    with ThreadPoolExecutor(2) as executor, pytest.raises(Unrepresentable, match=message):
         updates.ppo_objective(POLICIES["gaussian"], theta, batch, clip=0.2, executor=executor)
 
 

@@ -101,7 +101,7 @@ def clipped_terms(function: str, log_r: Array, r: Array, A: Array, clip: Any, w:
     clip : float
         ε in (0, 1).
     w : (B,) array
-        Weights of the rows; some rows of a larger batch have a sum below 1, and then so do the terms' shares.
+        Weights of the rows.  Those of a part of a batch sum to less than 1, and the terms are the part's shares.
 
     Returns
     -------

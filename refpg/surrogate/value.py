@@ -112,7 +112,7 @@ def value_terms(V: Array, R: Array, factor: float, error: str, w: Array) -> Valu
     factor, error
         As in `value_loss`.
     w : (B,) array
-        Weights of the rows; some rows of a larger batch have a sum below 1, and then so does their share of the loss.
+        Weights of the rows.  Those of a part of a batch sum to less than 1, and the loss is the part's share.
 
     Returns
     -------
