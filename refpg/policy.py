@@ -169,9 +169,8 @@ def distribution_parameters(policy: Policy, theta: Any, x: Any) -> Array:
         If a shape disagrees.
     """
     theta, x = bind_shapes("distribution_parameters", policy.sizes, theta=(theta, "P"), x=(x, "B D"))
-    phi = networks.forward(policy.network, theta, x)
-    policy.family.check("distribution_parameters", phi)
-    return phi
+    policy.check("distribution_parameters", theta, x)
+    return networks.forward_at(policy.network, theta, x)
 
 
 @finite_results

@@ -14,7 +14,7 @@ network: φ, the products J v and Jᵀ φ̄, for exact methods J itself or J J�
 * `layout`: `Network`, `flatten`, `unflatten`, `initial_parameters`;
 * `activations`: each σ with σ', σ'' and its exact change;
 * `linearization`: `forward`, `forward_change`, `linearize` and the products; for arguments that a door has checked,
-  `linearize_at` and `change_at`;
+  `forward_at`, `linearize_at` and `change_at`;
 * `gauss_newton`: Σ JᵀMJ and its Gram matrix, dense, without their Jacobian.
 """
 
@@ -25,6 +25,7 @@ from refpg.network.linearization import (
     Linearization,
     change_at,
     forward,
+    forward_at,
     forward_change,
     jacobian,
     jvp,
@@ -44,6 +45,7 @@ __all__ = [
     "flatten",
     "folded",
     "forward",
+    "forward_at",
     "forward_change",
     "gauss_newton_matrix",
     "gram_matrix",

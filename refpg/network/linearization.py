@@ -25,7 +25,7 @@ import numpy as np
 
 from refpg.network.activations import ACTIVATIONS
 from refpg.network.layout import Network, affine_maps, check_network
-from refpg.notation import Array, Unrepresentable, bind_shapes, finite_results
+from refpg.notation import Array, Unrepresentable, all_finite, bind_shapes, finite_results
 from refpg.rows import row_parts
 
 Layers = list[Array]
@@ -70,6 +70,22 @@ def forward(net: Network, theta: Array, x: Array) -> Array:
            [11.]])
     """
     theta, x = _bind("forward", net, theta, x)
+    return forward_at(net, theta, x)
+
+
+def forward_at(net: Network, theta: Array, x: Array) -> Array:
+    """Return `forward` of arguments that a door has checked.
+
+    Parameters
+    ----------
+    net, theta, x
+        As in `forward`.
+
+    Returns
+    -------
+    (B, K) array
+        φ; infinite or NaN where it overflows.
+    """
     layers, free = affine_maps(net, theta)
     outputs = [_forward(net, layers, x[rows])[0][-1] for rows in row_parts(len(x))]
     return _with_free(np.concatenate(outputs), free)
@@ -186,7 +202,7 @@ def linearize_at(net: Network, theta: Array, x: Array) -> "Linearization":
         If φ overflows.
     """
     at = _linearize(net, theta, x)
-    if not np.isfinite(at.phi).all():
+    if not all_finite(at.phi):
         raise Unrepresentable("linearize: the result overflows, expected theta, x of smaller magnitude")
     return at
 
@@ -213,7 +229,7 @@ def change_at(net: Network, theta: Array, theta_change: Array, x: Array) -> tupl
     blocks = [_forward_change(net, layers, changes, x[rows]) for rows in row_parts(len(x))]
     phi = _with_free(np.concatenate([z for z, _ in blocks]), free)
     phi_change = _with_free(np.concatenate([dz for _, dz in blocks]), free_change)
-    if not (np.isfinite(phi).all() and np.isfinite(phi_change).all()):
+    if not (all_finite(phi) and all_finite(phi_change)):
         arguments = "theta, theta_change, x"
         raise Unrepresentable(f"forward_change: the result overflows, expected {arguments} of smaller magnitude")
     return phi, phi_change

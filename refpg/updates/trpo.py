@@ -294,7 +294,7 @@ def trpo_step(
         H.matvec, g, iterations=count(name, "iterations", iterations), threshold=threshold, minimum=minimum
     )
     if step_damping:
-        Hx = g - cg.residual                              # without another product
+        Hx = g - cg.residual  # without another product
     else:
         Hx = fisher_operator(policy, theta, batch.observations, weights=batch.weights, executor=executor).matvec(cg.x)
     if cg.x @ Hx <= 0:
