@@ -11,6 +11,7 @@ here: the rms change of each parameter, in units of η, when every number that e
 answer in proportion: at 2⁻²⁶ they no longer do, because all their answers lie within the residual of the last.
 """
 
+import json
 from contextlib import ExitStack
 from typing import NamedTuple
 from unittest import mock
@@ -20,6 +21,7 @@ import pytest
 from test_interop_peers import read_learner
 
 from refpg import policy, solvers, updates
+from refpg.conformance.vectors import DATA
 from refpg.estimation import normalize_advantages
 from refpg.network import Network
 from refpg.notation import Array
@@ -33,15 +35,12 @@ FACTOR, FLOOR = 16, 0.3  # of the judge's own tolerances
 ROWS, SIZE, EPOCHS = 50, 16, 3  # the last minibatch of an epoch has 2 rows
 CLIP, LEARNING_RATE = 0.2, 0.01
 PPO = {"value_coefficient": 0.5, "entropy_coefficient": 0.01, "max_gradient_norm": 1.2, "epsilon": 1e-5}
-CONTRIB = {  # as in presets.json
-    "damping": 0.1,
-    "iterations": 15,
-    "accept": "improves_and_kl_strict",
-    "direction": "new_old",
-    "backtrack": 0.8,
-    "max_backtracks": 10,
+PRESET = json.loads((DATA / "presets.json").read_text(encoding="utf-8"))["presets"]["sb3-contrib"]
+CONTRIB = PRESET["trust_region"] | {
+    "accept": PRESET["conventions"]["line_search.accept"],
+    "direction": PRESET["conventions"]["kl.direction"],
+    "step_damping": PRESET["conventions"]["step_length.damping"] == "damped",
     "threshold": 1e-5,  # rᵀr < 1e-10
-    "minimum": 0,
 }
 
 
@@ -325,7 +324,11 @@ class TestTRPO:
         assert info.accepted == (1 if max_kl == 8.0 else 0)  # backtracked
 
     def test_their_random_start_is_seen_and_no_more_than_their_stop_allows(self, trpo):
-        """From any start they end at ‖b − (F + λI)x‖ < 1e-5, so two of their x are within 2e-5/λ of each other."""
+        """From any start they end at a residual r = b − Hx of ‖r‖ < 1e-5, H = F + λI.
+
+        Two ends x are within ‖x − x'‖_H = ‖r − r'‖_H⁻¹ ≤ 2e-5/√λ, the steps β x, of equal length in that norm, within
+        2β of it, and ‖·‖ ≤ ‖·‖_H/√λ.
+        """
         torch = pytest.importorskip("torch")
         given, kind, max_kl, theirs, allowed = trpo
         again = trpo_start(kind, max_kl)
@@ -333,7 +336,6 @@ class TestTRPO:
         apart = np.abs(trpo_theirs(again, kind) - theirs)[: len(given.theta)]
         assert (apart > 10 * allowed[: len(given.theta)]).any()
         _, info = trpo_ours(given, max_kl=max_kl)
-        # The step is x by a length that is as near: twice the distance.
         assert np.linalg.norm(apart) <= 2 * info.step_length * 2e-5 / CONTRIB["damping"]
 
     @pytest.mark.parametrize(
