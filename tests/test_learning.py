@@ -118,6 +118,7 @@ def test_the_distance_to_the_oracle_falls():
 
 
 def test_one_command_trains_and_writes(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
     words = ["--environments", "chain", "--seeds", "1", "--budget", "1000", "--oracle-seeds", "0", "--out", tmp_path]
     command = [sys.executable, "-m", "verification.learning", *map(str, words)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -135,6 +136,10 @@ def test_one_command_trains_and_writes(tmp_path, capsys):
     assert main([*map(str, words), "--algorithms", "ppo", "trpo"]) == 0
     assert ": threshold" not in capsys.readouterr().err
     assert [run.seconds for run in results.load(tmp_path).runs] == [0.25, 0.25]
+    pages = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    assert main(["--redraw", "--out", str(tmp_path)]) == 0
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == pages
+    assert set(pages) == {report.PAGE, results.FILE, report.figure_name("chain")}
     # A run of this process has the same numbers as the one of the command.
     mine = own.train("chain", "ppo", 0, before.problems["chain"])
     assert np.allclose(mine.returns, before.runs[0].returns, atol=1e-4)
@@ -145,6 +150,11 @@ def test_one_command_trains_and_writes(tmp_path, capsys):
 def test_an_unknown_name_is_refused(option):
     with pytest.raises(SystemExit, match=f"{option}: 'Snake-v0' is unknown, expected some of"):
         main([option, "Snake-v0"])
+
+
+def test_nothing_is_drawn_from_nothing(tmp_path):
+    with pytest.raises(SystemExit, match=r"--redraw: there is no results.json in "):
+        main(["--redraw", "--out", str(tmp_path)])
 
 
 @pytest.mark.peers

@@ -31,6 +31,8 @@ def main(given: list[str] | None = None) -> int:
     options = parser.parse_args(given)
     _refuse_unknown("--environments", options.environments, tuple(PROBLEMS))
     _refuse_unknown("--algorithms", options.algorithms, own.ALGORITHMS)
+    if options.redraw and not (options.out / results.FILE).is_file():
+        sys.exit(f"--redraw: there is no {results.FILE} in {options.out}")
     found = results.load(options.out) if options.redraw else _trained(options, _command(parser, options))
     report.save(found, options.out)
     try:

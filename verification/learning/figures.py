@@ -38,6 +38,7 @@ def _curves(results: Results, environment: str) -> Figure:
     shown = {title: [key for key in groups if key[0] in names] for title, names in PANELS.items()}
     shown = {title: keys for title, keys in shown.items() if keys}
     seeds = max(len(runs) for runs in groups.values())
+    last = max(run.steps[-1] for runs in groups.values() for run in runs)
     figure, panels = open_page(
         f"{environment}: mean return of the latest 100 episodes, median and quartiles of {seeds} seeds",
         rows=len(shown),
@@ -54,7 +55,7 @@ def _curves(results: Results, environment: str) -> Figure:
             name = TITLES[key[0]] if key[0] == "natural_policy_gradient" else key[1]
             ends.append((name, quartiles[1][-1], ink.colour))
         axes.axhline(problem.threshold, color=GREY, linewidth=0.8)
-        axes.set(xlim=(0, None), ylabel="return", title=title)
+        axes.set(xlim=(0, last), ylabel="return", title=title)
         note(axes, "threshold", (0, problem.threshold), (4, -7), GREY)
         name_ends(axes, ends)
     panels[-1].set_xlabel("actions taken")
@@ -80,6 +81,6 @@ def _approach(at: Approach) -> Figure:
     axes.set_ylim(d.min() / 2, 2 * d.max())
     axes.set_xticks(M, [f"{episodes:,}" for episodes in at.episodes])
     axes.set_xticks([], minor=True)
-    note(axes, "slope −½", (M[-1], half[-1]), (0, 12), GREY, ha="right")
+    note(axes, "slope −½", (M[-2], half[-2]), (0, 14), GREY)
     note(axes, f"fitted slope {at.slope:.2f}".replace("-", "−"), (M[0], d[0]), (0, 14), BLACK.colour)
     return figure
