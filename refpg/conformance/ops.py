@@ -13,13 +13,14 @@ A type is a kind followed by shape letters in brackets; equal letters are equal 
 A hidden layer is ``activation(h @ W + b)``, gelu in its erf form; the last layer is affine; its outputs are logits
 (categorical) or means (Gaussian).  Where an output is a matrix over parameters, P runs over the layers in order, W
 row by row and then b, and ``log_std`` last.  Objectives are maximised, losses minimised.  A mean is over rows, each
-weighing 1/B.  The certified values belong to the conventions named; their axes are explained in
-``data/conventions.json``, and an implementation declares its own.
+weighing 1/B.  Of N sequences, padded to T tokens, a token counts where its mask is true, as at least one does in each;
+what stands elsewhere is finite and does not matter.  The certified values belong to the conventions named; their axes
+are explained in ``data/conventions.json``, and an implementation declares its own.
 """
 
 from typing import Any, NamedTuple
 
-PROFILES = ("distributions", "estimators", "ppo", "trpo", "theory")
+PROFILES = ("distributions", "estimators", "ppo", "trpo", "theory", "sequence")
 
 
 class Op(NamedTuple):
@@ -810,6 +811,93 @@ _THEORY = [
     ),
 ]
 
+_TOKENS = {"old_log_prob": "float[N, T]", "new_log_prob": "float[N, T]"}
+_REFERENCE = {"log_prob": "float[N, T]", "reference_log_prob": "float[N, T]", "mask": "bool[N, T]"}
+_WINDOW = {"clip": "float", "clip_high": "float"}
+
+_SEQUENCE = [
+    Op(
+        "masked_aggregate",
+        "sequence",
+        "one number of the values of tokens, Σ w x with weights that depend on the mask alone; constant is the "
+        "divisor of one convention",
+        {"values": "float[N, T]", "mask": "bool[N, T]", "constant": "float"},
+        {"aggregate": "float"},
+        ("sequence.aggregation",),
+        "surrogate.masked_aggregate",
+        "[DAPO]",
+    ),
+    Op(
+        "masked_normalize_advantages",
+        "sequence",
+        "advantages shifted to mean 0 and divided by their standard deviation, both over the tokens that count, "
+        "whatever their sequence; 0 elsewhere",
+        {"advantages": "float[N, T]", "mask": "bool[N, T]"},
+        {"normalized": "float[N, T]"},
+        ("advantage.ddof", "advantage.epsilon"),
+        "estimation.masked_normalize_advantages",
+        "[GAE section 6]",
+    ),
+    Op(
+        "group_advantages",
+        "sequence",
+        "the reward of each sequence less the baseline of its group, the sequences with the same number, divided by "
+        "the group's standard deviation",
+        {"rewards": "float[N]", "group": "int[N]"},
+        {"advantages": "float[N]"},
+        ("group.baseline", "group.scale", "advantage.ddof", "advantage.epsilon"),
+        "estimation.group_advantages",
+        "[GRPO]",
+    ),
+    Op(
+        "token_rewards",
+        "sequence",
+        "−β (log_prob − reference_log_prob) of every token, and the score of the sequence at its last token that "
+        "counts; 0 elsewhere",
+        {"scores": "float[N]"} | _REFERENCE | {"kl_penalty": "float"},
+        {"rewards": "float[N, T]"},
+        (),
+        "estimation.token_rewards",
+        "[RLHF]",
+    ),
+    Op(
+        "token_kl_penalty",
+        "sequence",
+        "aggregate of a sample estimator of KL(policy ‖ reference), d = log_prob − reference_log_prob, and the "
+        "gradient of that number with respect to log_prob, which is 0 where the token does not count",
+        _REFERENCE | {"constant": "float"},
+        {"penalty": "float", "gradient": "float[N, T]"},
+        ("sequence.aggregation", "kl_penalty.estimator"),
+        "surrogate.token_kl_penalty",
+        "[Blog-KL]",
+    ),
+    Op(
+        "token_clipped_objective",
+        "sequence",
+        "aggregate of min(rA, clip(r, 1 − clip, 1 + clip_high)A), to be maximised, and its gradient with respect to "
+        "new_log_prob, which is 0 where the token does not count",
+        _TOKENS | {"advantages": "float[N, T]", "mask": "bool[N, T]"} | _WINDOW | {"constant": "float"},
+        {"objective": "float", "gradient": "float[N, T]"},
+        ("sequence.aggregation", "ratio.level"),
+        "surrogate.token_clipped_objective",
+        "[DAPO]",
+    ),
+    Op(
+        "sequence_objective",
+        "sequence",
+        "the clipped objective with one advantage per sequence, less β times the penalty for leaving the reference, "
+        "d = new_log_prob − reference_log_prob, both aggregated alike; and its gradient with respect to new_log_prob",
+        _TOKENS
+        | {"reference_log_prob": "float[N, T]", "advantages": "float[N]", "mask": "bool[N, T]"}
+        | _WINDOW
+        | {"kl_penalty": "float", "constant": "float"},
+        {"objective": "float", "gradient": "float[N, T]"},
+        ("sequence.aggregation", "ratio.level", "kl_penalty.estimator"),
+        "surrogate.sequence_objective",
+        "[GRPO]",
+    ),
+]
+
 OPS: dict[str, Op] = {
     op.name: op
     for op in [
@@ -818,6 +906,7 @@ OPS: dict[str, Op] = {
         *_PPO,
         *_TRPO,
         *_THEORY,
+        *_SEQUENCE,
     ]
 }
 

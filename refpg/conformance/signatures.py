@@ -34,12 +34,13 @@ _LETTERS = {
     "B": "rows",
     "A": "actions, or the dimensions of an action",
     "K": "outputs of a network, or numbers that set a distribution",
-    "T": "time steps",
+    "T": "time steps, or tokens",
     "E": "environments",
     "D": "features of an observation",
     "M": "minibatches",
     "P": "parameters, layer by layer, W row by row, then b, log_std last",
     "S": "states",
+    "N": "sequences of tokens",
 }
 _LEGEND = 96
 
