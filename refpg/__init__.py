@@ -11,6 +11,7 @@
     surrogate         ratio, L, clipped and KL-penalised objectives, value and entropy terms
     bounds            total variation, KL of tables; the lower bounds of η, the article's M among them
     estimation        from samples: returns, GAE, normalisation, importance sampling, KL; their exact bias and variance
+    sequences         the tokens of padded sequences: aggregation, clipped objectives, penalties, rewards, groups
     solvers           conjugate gradients beside direct, dual and minimum-norm forms; line search
     updates           a new policy: natural gradient, TRPO, PPO, duality of trust region and penalty, the exact MM step
     rollout           trajectories of MDPs, linear–quadratic problems and Gymnasium environments, and their batches
@@ -43,6 +44,7 @@ CHAPTERS = (
     "surrogate",
     "bounds",
     "estimation",
+    "sequences",
     "solvers",
     "updates",
     "rollout",

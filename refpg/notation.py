@@ -2,7 +2,8 @@
 
 Every array that crosses a border of this package is described by shape letters, one axis each and
 the same everywhere: B batch rows, T time, E environments, D observation features, A actions (choices or action
-dimensions), K distribution parameters per row, P policy parameters, M minibatches; S states of a finite MDP.
+dimensions), K distribution parameters per row, P policy parameters, M minibatches; S states of a finite MDP; N
+sequences, padded to T tokens.
 
     symbol      code name          shape      meaning
     θ           theta              (P,)       policy parameters, one flat vector outside `network`
@@ -26,6 +27,7 @@ dimensions), K distribution parameters per row, P policy parameters, M minibatch
     s           step               (P,)       θ' − θ
     β           kl_penalty         ()         weight of the KL penalty                   [PPO (8)]
     w           weights            (B,)       weights of the rows, Σ w = 1; 1/B unless given
+    y, |y|      mask               (N, T)     sequences of tokens; |y| of each count     [GRPO]
     P(s'|s,a)   transition         (S, A, S)  transition probabilities of a finite MDP
     ρ₀          start              (S,)       distribution of the first state
     π(a|s)      policy, old, new   (S, A)     a policy as a table
@@ -78,6 +80,12 @@ SOURCES = {
     "SAC": "Haarnoja et al.: Soft Actor-Critic Algorithms and Applications, 2018, arXiv 1812.05905",
     "RLHF": "Ziegler et al.: Fine-Tuning Language Models from Human Preferences, 2019, arXiv 1909.08593",
     "DAPO": "Yu et al.: DAPO: An Open-Source LLM Reinforcement Learning System at Scale, 2025, arXiv 2503.14476",
+    "GRPO": "Shao et al.: DeepSeekMath: Pushing the Limits of Mathematical Reasoning in Open Language Models, 2024, "
+    "arXiv 2402.03300",
+    "Dr-GRPO": "Liu et al.: Understanding R1-Zero-Like Training: A Critical Perspective, 2025, arXiv 2503.20783",
+    "GSPO": "Zheng et al.: Group Sequence Policy Optimization, 2025, arXiv 2507.18071",
+    "RLOO": "Ahmadian et al.: Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human Feedback "
+    "in LLMs, 2024, arXiv 2402.14740",
     "Dual-clip": "Ye et al.: Mastering Complex Control in MOBA Games with Deep Reinforcement Learning, 2020, "
     "arXiv 1912.09729",
     "Pearlmutter": "Pearlmutter: Fast Exact Multiplication by the Hessian, Neural Computation 6, 1994",

@@ -23,6 +23,7 @@ ORDER = (
     "surrogate",
     "bounds",
     "estimation",
+    "sequences",
     "solvers",
     "updates",
     "rollout",

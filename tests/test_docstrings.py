@@ -100,7 +100,7 @@ def citations():
     return {match for text in prose for match in pattern.findall(text)}
 
 
-SHAPE_LETTERS = set("BTEDAKPSM")
+SHAPE_LETTERS = set("BTEDAKPSMN")
 
 
 def test_every_citation_resolves():

@@ -824,7 +824,7 @@ _SEQUENCE = [
         {"values": "float[N, T]", "mask": "bool[N, T]", "constant": "float"},
         {"aggregate": "float"},
         ("sequence.aggregation",),
-        "surrogate.masked_aggregate",
+        "sequences.masked_aggregate",
         "[DAPO]",
     ),
     Op(
@@ -835,7 +835,7 @@ _SEQUENCE = [
         {"advantages": "float[N, T]", "mask": "bool[N, T]"},
         {"normalized": "float[N, T]"},
         ("advantage.ddof", "advantage.epsilon"),
-        "estimation.masked_normalize_advantages",
+        "sequences.masked_normalize_advantages",
         "[GAE section 6]",
     ),
     Op(
@@ -846,7 +846,7 @@ _SEQUENCE = [
         {"rewards": "float[N]", "group": "int[N]"},
         {"advantages": "float[N]"},
         ("group.baseline", "group.scale", "advantage.ddof", "advantage.epsilon"),
-        "estimation.group_advantages",
+        "sequences.group_advantages",
         "[GRPO]",
     ),
     Op(
@@ -857,7 +857,7 @@ _SEQUENCE = [
         {"scores": "float[N]"} | _REFERENCE | {"kl_penalty": "float"},
         {"rewards": "float[N, T]"},
         (),
-        "estimation.token_rewards",
+        "sequences.token_rewards",
         "[RLHF]",
     ),
     Op(
@@ -868,7 +868,7 @@ _SEQUENCE = [
         _REFERENCE | {"constant": "float"},
         {"penalty": "float", "gradient": "float[N, T]"},
         ("sequence.aggregation", "kl_penalty.estimator"),
-        "surrogate.token_kl_penalty",
+        "sequences.token_kl_penalty",
         "[Blog-KL]",
     ),
     Op(
@@ -879,7 +879,7 @@ _SEQUENCE = [
         _TOKENS | {"advantages": "float[N, T]", "mask": "bool[N, T]"} | _WINDOW | {"constant": "float"},
         {"objective": "float", "gradient": "float[N, T]"},
         ("sequence.aggregation", "ratio.level"),
-        "surrogate.token_clipped_objective",
+        "sequences.token_clipped_objective",
         "[DAPO]",
     ),
     Op(
@@ -893,7 +893,7 @@ _SEQUENCE = [
         | {"kl_penalty": "float", "constant": "float"},
         {"objective": "float", "gradient": "float[N, T]"},
         ("sequence.aggregation", "ratio.level", "kl_penalty.estimator"),
-        "surrogate.sequence_objective",
+        "sequences.sequence_objective",
         "[GRPO]",
     ),
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from refpg import bounds, distributions, estimation, geometry, mdp, network, solvers, surrogate, updates
+from refpg import bounds, distributions, estimation, geometry, mdp, network, sequences, solvers, surrogate, updates
 from refpg import policy as policies
 from refpg.conformance.ops import OPS
 from refpg.distributions import Family
@@ -213,10 +213,12 @@ def _gae_rollout(
 
 
 def _normalize_advantages(conventions: Conventions, advantages: Any) -> Any:
+    return estimation.normalize_advantages(advantages, **_deviation(conventions))
+
+
+def _deviation(conventions: Conventions) -> dict[str, Any]:
     epsilon, _, form = conventions["advantage.epsilon"].partition("_")
-    return estimation.normalize_advantages(
-        advantages, ddof=int(conventions["advantage.ddof"]), epsilon=float(epsilon), form=form or "added"
-    )
+    return {"ddof": int(conventions["advantage.ddof"]), "epsilon": float(epsilon), "form": form or "added"}
 
 
 def _explained_variance(values: Any, targets: Any) -> Any:
@@ -661,6 +663,85 @@ def _trust_region_dual(matrix: Any, gradient: Any, max_kl: Any) -> Any:
     return {"step": solved.step, "multiplier": solved.multiplier, "value": solved.value}
 
 
+# Sequences of tokens.
+
+
+def _aggregation(conventions: Conventions, constant: Any) -> dict[str, Any]:
+    aggregation = conventions["sequence.aggregation"]
+    has_part = aggregation == "token_sum_over_constant"
+    return {"aggregation": aggregation, "constant": constant if has_part else None}
+
+
+def _masked_aggregate(conventions: Conventions, values: Any, mask: Any, constant: Any) -> Any:
+    return sequences.masked_aggregate(values, mask, **_aggregation(conventions, constant))
+
+
+def _masked_normalize_advantages(conventions: Conventions, advantages: Any, mask: Any) -> Any:
+    return sequences.masked_normalize_advantages(advantages, mask, **_deviation(conventions))
+
+
+def _group_advantages(conventions: Conventions, rewards: Any, group: Any) -> Any:
+    baseline, scale = conventions["group.baseline"], conventions["group.scale"]
+    return sequences.group_advantages(rewards, group, baseline=baseline, scale=scale, **_deviation(conventions))
+
+
+def _token_rewards(scores: Any, log_prob: Any, reference_log_prob: Any, mask: Any, kl_penalty: Any) -> Any:
+    return sequences.token_rewards(scores, log_prob, reference_log_prob, mask, kl_penalty)
+
+
+def _token_kl_penalty(
+    conventions: Conventions, log_prob: Any, reference_log_prob: Any, mask: Any, constant: Any
+) -> Any:
+    tokens = log_prob, reference_log_prob, mask
+    chosen = {"estimator": conventions["kl_penalty.estimator"]} | _aggregation(conventions, constant)
+    return {
+        "penalty": sequences.token_kl_penalty(*tokens, **chosen),
+        "gradient": sequences.token_kl_penalty_gradient(*tokens, **chosen),
+    }
+
+
+def _token_clipped_objective(
+    conventions: Conventions,
+    old_log_prob: Any,
+    new_log_prob: Any,
+    advantages: Any,
+    mask: Any,
+    clip: Any,
+    clip_high: Any,
+    constant: Any,
+) -> Any:
+    tokens = old_log_prob, new_log_prob, advantages, mask, clip
+    chosen = {"clip_high": clip_high, "level": conventions["ratio.level"]} | _aggregation(conventions, constant)
+    return {
+        "objective": sequences.token_clipped_objective(*tokens, **chosen),
+        "gradient": sequences.token_clipped_objective_gradient(*tokens, **chosen),
+    }
+
+
+def _sequence_objective(
+    conventions: Conventions,
+    old_log_prob: Any,
+    new_log_prob: Any,
+    reference_log_prob: Any,
+    advantages: Any,
+    mask: Any,
+    clip: Any,
+    clip_high: Any,
+    kl_penalty: Any,
+    constant: Any,
+) -> Any:
+    batch = old_log_prob, new_log_prob, reference_log_prob, advantages, mask, clip, kl_penalty
+    chosen = {
+        "clip_high": clip_high,
+        "level": conventions["ratio.level"],
+        "estimator": conventions["kl_penalty.estimator"],
+    } | _aggregation(conventions, constant)
+    return {
+        "objective": sequences.sequence_objective(*batch, **chosen),
+        "gradient": sequences.sequence_objective_gradient(*batch, **chosen),
+    }
+
+
 _OPS_WITHOUT_CONVENTIONS: dict[str, Answer] = {
     "kl_estimators": _kl_estimators,
     "discounted_returns": _discounted_returns,
@@ -695,6 +776,7 @@ _OPS_WITHOUT_CONVENTIONS: dict[str, Answer] = {
     "lower_bounds": _lower_bounds,
     "mm_step": _mm_step,
     "trust_region_dual": _trust_region_dual,
+    "token_rewards": _token_rewards,
 }
 _OPS_WITH_CONVENTIONS: dict[str, Answer] = {
     "gae": _gae,
@@ -717,4 +799,10 @@ _OPS_WITH_CONVENTIONS: dict[str, Answer] = {
     "trpo_step": _trpo_step,
     "visitation": _visitation,
     "policy_kl": _policy_kl,
+    "masked_aggregate": _masked_aggregate,
+    "masked_normalize_advantages": _masked_normalize_advantages,
+    "group_advantages": _group_advantages,
+    "token_kl_penalty": _token_kl_penalty,
+    "token_clipped_objective": _token_clipped_objective,
+    "sequence_objective": _sequence_objective,
 }

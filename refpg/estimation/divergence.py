@@ -57,7 +57,25 @@ def kl_estimators(old_log_prob: Any, new_log_prob: Any) -> KLEstimates:
     (-1e-09, 5e-19, 5.000000001666667e-19)
     """
     log_r = _log_ratio("kl_estimators", old_log_prob, new_log_prob)
-    return KLEstimates(k1=_k1(log_r), k2=_k2(log_r), k3=exponential_remainder(log_r))
+    return KLEstimates(*(kl_estimate(log_r, estimator) for estimator in KLEstimates._fields))
+
+
+def kl_estimate(log_r: Array, estimator: str) -> Array:
+    """Return one of `kl_estimators` from log-ratios that are bound already.
+
+    Parameters
+    ----------
+    log_r : (B,) array
+        log r, nats.
+    estimator : {"k1", "k2", "k3"}
+        Which one.
+
+    Returns
+    -------
+    (B,) array
+        Nats.
+    """
+    return {"k1": _k1, "k2": _k2, "k3": exponential_remainder}[estimator](log_r)
 
 
 def _log_ratio(function: str, old_log_prob: Any, new_log_prob: Any) -> Array:
@@ -111,7 +129,7 @@ def approximate_kl(old_log_prob: Any, new_log_prob: Any, *, estimator: str = "k3
     >>> float(approximate_kl([0.0, 0.0], [1.0, -1.0], estimator="k2"))
     0.5
     """
-    choice("approximate_kl", "estimator", estimator, ("k1", "k2", "k3"))
+    choice("approximate_kl", "estimator", estimator, KLEstimates._fields)
     log_r = _log_ratio("approximate_kl", old_log_prob, new_log_prob)
-    k = {"k1": _k1, "k2": _k2, "k3": exponential_remainder}[estimator](log_r)
+    k = kl_estimate(log_r, estimator)
     return expectation(k, row_weights("approximate_kl", weights, k))

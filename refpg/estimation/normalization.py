@@ -74,19 +74,46 @@ def normalize_advantages(
     function = "normalize_advantages"
     shape = _rows_or_rollout(function, "advantages", advantages)
     (A,) = bind_shapes(function, {}, advantages=(advantages, shape))
+    if ddof and weights is not None:
+        raise ValueError(f"{function}: ddof is {ddof} with weights, expected 0: Bessel's correction counts equal rows")
+    w = _weights_of_entries(function, weights, A)
+    return standardized(function, "advantages", A, w, ddof=ddof, epsilon=epsilon, form=form)
+
+
+def standardized(
+    function: str, name: str, A: Array, w: Array, *, ddof: int, epsilon: Any, form: str
+) -> Array:
+    """Standardise an array that is bound already, as `normalize_advantages` says.
+
+    Parameters
+    ----------
+    function, name : str
+        The function that was called and what it calls the array, for the message.
+    A, w : array
+        The entries and their weights, of one shape.
+    ddof, epsilon, form
+        As in `normalize_advantages`.
+
+    Returns
+    -------
+    array
+        The shape given, dimensionless.
+
+    Raises
+    ------
+    ValueError
+        If the divisor is 0, ddof ≥ N, ε < 0, or the form is unknown.
+    """
     ddof = count(function, "ddof", ddof, least=0)
     epsilon = scalar(function, "epsilon", epsilon, least=0)
     choice(function, "form", form, ("added", "in_root", "at_least"))
     if ddof >= A.size:
-        raise ValueError(f"{function}: ddof is {ddof}, expected less than the number of advantages, {A.size}")
-    if ddof and weights is not None:
-        raise ValueError(f"{function}: ddof is {ddof} with weights, expected 0: Bessel's correction counts equal rows")
-    w = _weights_of_entries(function, weights, A)
-    c = _centred(A, w)
+        raise ValueError(f"{function}: ddof is {ddof}, expected less than the number of {name}, {A.size}")
+    c = centred(A, w)
     largest = np.abs(c.real).max()
     if largest == 0:
         if epsilon == 0:
-            raise ValueError(f"{function}: advantages has standard deviation 0, expected entries that differ")
+            raise ValueError(f"{function}: {name} has standard deviation 0, expected entries that differ")
         return c
     # σ is formed from c/max|c|, whose squares neither overflow nor underflow; √ε beside it is one deviation more.
     unit = max(largest, largest.dtype.type(np.sqrt(epsilon))) if form == "in_root" else largest
@@ -117,11 +144,23 @@ def _weights_of_entries(function: str, weights: Any, y: Array) -> Array:
     return row_weights(function, np.ravel(weights), y.ravel()).reshape(y.shape)
 
 
-def _centred(y: Array, w: Array) -> Array:
+def centred(y: Array, w: Array) -> Array:
+    """Return the deviations of entries from their mean.
+
+    Parameters
+    ----------
+    y, w : array
+        The entries and their weights, of one shape.
+
+    Returns
+    -------
+    array
+        y − Σ w y.
+    """
     # Shifted by one entry first: exact 0 where all are equal, and no digits lost to a large common offset.
     shifted = y - y.flat[0]
-    centred: Array = shifted - expectation(shifted, w)
-    return centred
+    deviations: Array = shifted - expectation(shifted, w)
+    return deviations
 
 
 @overflow_is_an_error
@@ -169,7 +208,7 @@ def explained_variance(values: Any, targets: Any, *, weights: Any = None) -> Any
     shape = _rows_or_rollout(function, "values", values)
     V, R = bind_shapes(function, {}, values=(values, shape), targets=(targets, shape))
     w = _weights_of_entries(function, weights, R)
-    total, residual = _centred(R, w), _centred(R - V, w)
+    total, residual = centred(R, w), centred(R - V, w)
     largest = np.abs(total.real).max()
     if largest == 0:
         raise ValueError(f"{function}: targets has variance 0, expected entries that differ")

@@ -40,8 +40,12 @@ class ClippedTerms(NamedTuple):
     fraction: Any
 
 
-class _Window(NamedTuple):
-    """Where ratios stand: outside if ``below`` or ``above``; ``bites`` if the clipped term is strictly the smaller."""
+class RatioWindow(NamedTuple):
+    """Where ratios stand with respect to the window.
+
+    Fields: ``lower`` and ``upper``, its ends, with ``log_lower`` and ``log_upper``; ``below`` and ``above`` it, (B,)
+    flags; ``bites`` if the clipped term is strictly the smaller.
+    """
 
     lower: float
     upper: float
@@ -52,13 +56,35 @@ class _Window(NamedTuple):
     bites: Array
 
 
-def _window(function: str, log_r: Array, A: Array, clip: Any, clip_high: Any) -> _Window:
+def ratio_window(function: str, log_r: Array, A: Array, clip: Any, clip_high: Any) -> RatioWindow:
+    """Compare ratios with the window, through their logarithms.
+
+    Parameters
+    ----------
+    function : str
+        The function that was called, for the message.
+    log_r, A : (B,) array
+        ℓ, nats, and the advantages, whose sign says which end of the window bites.
+    clip : float
+        ε in (0, 1).
+    clip_high : float or None
+        ε of the upper end, > 0; that of the lower end if None.
+
+    Returns
+    -------
+    RatioWindow
+
+    Raises
+    ------
+    ValueError
+        If an ε is out of range.
+    """
     clip = scalar(function, "clip", clip, above=0, below=1)
     clip_high = clip if clip_high is None else scalar(function, "clip_high", clip_high, above=0)
     log_lower, log_upper = _log1p(-clip, log_r), _log1p(clip_high, log_r)
     below = log_r.real < log_lower
     above = log_r.real > log_upper
-    return _Window(
+    return RatioWindow(
         lower=1 - clip,
         upper=1 + clip_high,
         log_lower=log_lower,
@@ -75,13 +101,27 @@ def _log1p(end: float, log_r: Array) -> Any:
     return dtype.type(np.log1p(np.result_type(dtype, np.float64).type(end)))
 
 
-def _effective_ratio(r: Array, A: Array, window: _Window) -> Array:
-    # min(rA, clip(r)A) = r̄A.  Choosing r̄ first keeps an r·A that is thrown away from overflowing.
+def effective_ratio(r: Array, A: Array, window: RatioWindow) -> Array:
+    """Return r̄, with min(rA, clip(r)A) = r̄A.
+
+    Parameters
+    ----------
+    r, A : (B,) array
+        Ratios and advantages.
+    window : RatioWindow
+        Where they stand.
+
+    Returns
+    -------
+    (B,) array
+        r, or the end of the window where the clip bites.
+    """
+    # Choosing r̄ first keeps an r·A that is thrown away from overflowing.
     end = np.where(A.real > 0, r.dtype.type(window.upper), r.dtype.type(window.lower))
     return np.where(window.bites, end, r)
 
 
-def _slope(r: Array, A: Array, window: _Window) -> Array:
+def _slope(r: Array, A: Array, window: RatioWindow) -> Array:
     slope: Array = np.where(window.bites, 0, r) * A
     return slope
 
@@ -125,9 +165,9 @@ def clipped_terms(function: str, log_r: Array, r: Array, A: Array, clip: Any, w:
     >>> float(terms.objective), terms.gradient, float(terms.fraction)
     (2.25, array([0. , 1.5]), 0.5)
     """
-    window = _window(function, log_r, A, clip, None)
+    window = ratio_window(function, log_r, A, clip, None)
     return ClippedTerms(
-        objective=expectation(_effective_ratio(r, A, window) * A, w),
+        objective=expectation(effective_ratio(r, A, window) * A, w),
         gradient=w * _slope(r, A, window),
         fraction=expectation(window.below | window.above, w),
     )
@@ -196,8 +236,8 @@ def clipped_objective(
     -2.0
     """
     log_r, r, A = bind_samples("clipped_objective", old_log_prob, new_log_prob, advantages)
-    window = _window("clipped_objective", log_r, A, clip, clip_high)
-    rows = _effective_ratio(r, A, window) * A
+    window = ratio_window("clipped_objective", log_r, A, clip, clip_high)
+    rows = effective_ratio(r, A, window) * A
     return expectation(rows, row_weights("clipped_objective", weights, rows))
 
 
@@ -250,7 +290,7 @@ def clipped_objective_gradient(
     array([ 0., -1.])
     """
     log_r, r, A = bind_samples("clipped_objective_gradient", old_log_prob, new_log_prob, advantages)
-    window = _window("clipped_objective_gradient", log_r, A, clip, clip_high)
+    window = ratio_window("clipped_objective_gradient", log_r, A, clip, clip_high)
     rows = _slope(r, A, window)
     gradient: Array = row_weights("clipped_objective_gradient", weights, rows) * rows
     return gradient
@@ -303,7 +343,7 @@ def clipped_objective_subgradient(
     (array([0.]), array([3.]))
     """
     log_r, r, A = bind_samples("clipped_objective_subgradient", old_log_prob, new_log_prob, advantages)
-    window = _window("clipped_objective_subgradient", log_r, A, clip, clip_high)
+    window = ratio_window("clipped_objective_subgradient", log_r, A, clip, clip_high)
     rows = _slope(r, A, window)
     slope = row_weights("clipped_objective_subgradient", weights, rows) * rows
     return Subgradient(
@@ -364,9 +404,9 @@ def dual_clipped_objective(
     -3.0
     """
     log_r, r, A = bind_samples("dual_clipped_objective", old_log_prob, new_log_prob, advantages)
-    window = _window("dual_clipped_objective", log_r, A, clip, clip_high)
+    window = ratio_window("dual_clipped_objective", log_r, A, clip, clip_high)
     c = scalar("dual_clipped_objective", "floor", floor, above=1)
-    rows = np.where(_floored(log_r, A, c), c, _effective_ratio(r, A, window)) * A
+    rows = np.where(_floored(log_r, A, c), c, effective_ratio(r, A, window)) * A
     return expectation(rows, row_weights("dual_clipped_objective", weights, rows))
 
 
@@ -408,7 +448,7 @@ def dual_clipped_objective_gradient(
     Convention: at r = c, as at r = 1 ± ε, the gradient is that of r·A.
     """
     log_r, r, A = bind_samples("dual_clipped_objective_gradient", old_log_prob, new_log_prob, advantages)
-    window = _window("dual_clipped_objective_gradient", log_r, A, clip, clip_high)
+    window = ratio_window("dual_clipped_objective_gradient", log_r, A, clip, clip_high)
     c = scalar("dual_clipped_objective_gradient", "floor", floor, above=1)
     rows = np.where(window.bites | _floored(log_r, A, c), 0, r) * A
     gradient: Array = row_weights("dual_clipped_objective_gradient", weights, rows) * rows
@@ -474,6 +514,6 @@ def clip_fraction(
     """
     choice("clip_fraction", "rule", rule, ("outside", "active"))
     log_r, _, A = bind_samples("clip_fraction", old_log_prob, new_log_prob, advantages)
-    window = _window("clip_fraction", log_r, A, clip, clip_high)
+    window = ratio_window("clip_fraction", log_r, A, clip, clip_high)
     counted = window.bites if rule == "active" else window.below | window.above
     return expectation(counted, row_weights("clip_fraction", weights, log_r))
