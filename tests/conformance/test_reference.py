@@ -41,8 +41,9 @@ SCALARS: dict[str, Any] = {
     "backtrack": 0.5,
     "max_backtracks": 6,
     "penalty": 0.75,
+    "constant": 8.0,
 }
-LENGTHS = {"B": 5, "T": 7, "E": 3, "D": 4, "A": 2, "P": 6, "M": 2, "S": 3}
+LENGTHS = {"B": 5, "T": 7, "E": 3, "D": 4, "A": 2, "P": 6, "M": 2, "S": 3, "N": 5}
 DISTRIBUTIONS = (
     "transition", "start", "probabilities", "old_probabilities", "new_probabilities", "state_weights", "visitation",
 )  # fmt: skip
@@ -82,7 +83,9 @@ def example(op: Op, distribution: str) -> dict[str, Any]:
         if name == "action_sizes":
             return [2, 3]
         if name == "mask":
-            return [[True, row != 2] for row in range(5)]
+            return [[True] + [row != 2] * (lengths[letters[1]] - 1) for row in range(5)]
+        if name == "group":
+            return [4, 2, 4, 2, 2]
         if name == "matrix":
             root = random.integers(-8, 8, (6, 6)) / 8
             return (root @ root.T + np.eye(6)).tolist()
