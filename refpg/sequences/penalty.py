@@ -4,8 +4,8 @@
 
     d = log π_θ − log π_ref        k1 = d        k2 = d²/2        k3 = exp(−d) − 1 + d
 
-All three estimate KL(π_θ ‖ π_ref) from tokens of π_θ, k2 with a bias of third order; differentiated with the tokens
-held fixed, they are gradients of three different things: nothing, KL(π_θ ‖ π_ref), KL(π_ref ‖ π_θ).
+All three estimate KL(π_θ ‖ π_ref) from tokens of π_θ, k2 with a bias of third order.  Differentiated with the tokens
+held fixed they become estimates of three different things: nothing, ∇KL(π_θ ‖ π_ref) and ∇KL(π_ref ‖ π_θ).
 """
 
 from typing import Any
@@ -147,7 +147,8 @@ def token_kl_penalty_gradient(
     Notes
     -----
     This is the gradient of the number as it is written, the tokens held fixed: that the policy also decides which
-    tokens are drawn is not in it.  With tokens drawn from π_θ, the mean of k'(d) ∇log π_θ is
+    tokens are drawn is not in it.  With a token drawn from π_θ, the mean of k'(d) ∇log π_θ, given the tokens before
+    it, is
 
         k1    0, whatever the reference
         k2    ∇KL(π_θ ‖ π_ref)
