@@ -198,12 +198,22 @@ _DIVISORS: dict[str, Callable[[arb], arb]] = {  # of the variance; the float64 n
 }
 
 
+def deviation_of(numbers: list[arb], conventions: Conventions) -> arb:
+    """s, s² the sum of squared deviations over N − ddof, kept away from 0 as declared."""
+    centre = mean(numbers)
+    variance = total((x - centre) ** 2 for x in numbers) / (len(numbers) - int(conventions["advantage.ddof"]))
+    return divisor_of(variance, conventions)
+
+
+def divisor_of(variance: arb, conventions: Conventions) -> arb:
+    """The standard deviation, kept away from 0 as declared."""
+    return _DIVISORS[conventions["advantage.epsilon"]](variance)
+
+
 def normalize_advantages(inputs: Inputs, conventions: Conventions) -> Outputs:
     """(A − mean)/s, s² the sum of squared deviations over N − ddof, and s kept away from 0 as declared."""
     advantages = exact(inputs["advantages"])
-    centre = mean(advantages)
-    variance = total((a - centre) ** 2 for a in advantages) / (len(advantages) - int(conventions["advantage.ddof"]))
-    scale = _DIVISORS[conventions["advantage.epsilon"]](variance)
+    centre, scale = mean(advantages), deviation_of(advantages, conventions)
     return {"normalized": [(a - centre) / scale for a in advantages]}
 
 
