@@ -10,6 +10,7 @@ were certified in ball arithmetic; and they are what the judge must find (`refpg
     ppo             mistakes in the clipped objective, values, entropy, Adam
     trpo            mistakes in networks, divergences, Fisher products, solvers, steps, line searches
     theory          mistakes in values, visits, returns, gradients, divergences and bounds of finite MDPs
+    sequence        mistakes in masks, aggregation, ratios, penalties and rewards of sequences of tokens
 """
 
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from refpg.conformance.mutants import distributions, estimators, ppo, theory, trpo
+from refpg.conformance.mutants import distributions, estimators, ppo, sequence, theory, trpo
 from refpg.conformance.ops import OPS
 
 
@@ -51,7 +52,7 @@ class Mutant(NamedTuple):
 
 MUTANTS: tuple[Mutant, ...] = tuple(
     Mutant(bug, op, function)
-    for profile in (distributions, estimators, ppo, trpo, theory)
+    for profile in (distributions, estimators, ppo, trpo, theory, sequence)
     for op, functions in profile.WRONG.items()
     for bug, function in functions.items()
 )

@@ -94,7 +94,8 @@ def _kept(r: Array, low: float, high: float) -> Array:
     return np.where(r.real > 1 + high, 1 + high, np.where(r.real < 1 - low, 1 - low, r))
 
 
-def _windowed(r: Array, A: Array, low: float, high: float) -> Array:
+def windowed(r: Array, A: Array, low: float, high: float) -> Array:
+    """min(rA, clip(r, 1 − low, 1 + high)A)."""
     return smaller(_kept(r, low, high) * A, r * A)
 
 
@@ -108,9 +109,9 @@ def _smaller_of_floor(r: Array, A: Array, clip: float, floor: float) -> Array:
     return np.where(A < 0, smaller(clipped, floor * A), clipped)
 
 
-_WINDOWED: dict[str, Row] = {
-    "clip-bounds-swapped": lambda r, A, low, high: _windowed(r, A, high, low),
-    "clip-one-bound": lambda r, A, low, high: _windowed(r, A, low, low),
+WINDOWED: dict[str, Row] = {
+    "clip-bounds-swapped": lambda r, A, low, high: windowed(r, A, high, low),
+    "clip-one-bound": lambda r, A, low, high: windowed(r, A, low, low),
     "clip-no-min": lambda r, A, low, high: _kept(r, low, high) * A,
 }
 _FLOORED: dict[str, Row] = {
@@ -321,7 +322,7 @@ WRONG: dict[str, dict[str, Function]] = {
         LOG_PROBS,
         SLOPES,
     ),
-    "asymmetric_clipped_objective": _bounded(_WINDOWED, _windowed, ("clip_low", "clip_high")),
+    "asymmetric_clipped_objective": _bounded(WINDOWED, windowed, ("clip_low", "clip_high")),
     "dual_clipped_objective": _bounded(_FLOORED, _floored, ("clip", "floor")),
     "clip_fraction": _of(programs.clip_fraction, RATIOS)
     | {"clipfrac-wrong": _mean_ratio, "clip-in-log-ratio": _fraction_by_log_ratio},
