@@ -47,6 +47,8 @@ IDLE: dict[str, str] = {
     "cg_follows_scale_and_order": "against an absolute number added to a denominator",
     "natural_gradient_is_linear_and_ascends": "against a direction that is normalised, right in its direction",
     "moments_of_adam_are_moving_averages": "against a sum in place of an average: one moment alone",
+    "penalties_vanish_at_the_reference": "against a k3 without its −1, right in its gradient",
+    "penalty_gradient_is_the_derivative_of_the_penalty": "against the gradient of another estimator, straight through",
 }
 
 # Bugs that no law notices → why.  A test holds that these are the ones.
@@ -55,6 +57,11 @@ UNSEEN: dict[str, str] = {
     "activation-slope-of-output": "about activations other than tanh, which laws do not draw",
     "gelu-tanh-form": "about gelu, and laws draw tanh networks",
     "ls-expected-compounding": "shows where the expected improvement decides, and bugs are planted under the defaults",
+    "aggregate-constant-is-width": "about an aggregation other than the default; a test plants it under that one",
+    "leave-one-out-over-n": "about a baseline other than the default; a test plants it under that one",
+    "sequence-ratio-product": "about the ratio of a sequence; a test plants it under that convention",
+    "sequence-ratio-over-width": "about the ratio of a sequence; a test plants it under that convention",
+    "sequence-ratio-mean-of-ratios": "about the ratio of a sequence; a test plants it under that convention",
 }
 
 

@@ -12,6 +12,7 @@ dominant, advantages differ.  Lengths of different axes differ.
     optimizer_states()              parameters, gradient and moments of Adam
     mdps()                          a finite MDP, policies of it
     tables()                        policies as tables, advantages
+    sequences()                     log-probabilities, advantages and rewards of padded sequences, and the mask
 
 Each draws a mapping with the keys of its docstring, or those asked for by ``names``; `inputs` draws what a law needs.
 `refpg_policies` draws a `refpg.policy.Policy` with its θ instead of layers.
@@ -49,6 +50,8 @@ _ROLLOUTS = ((2, 1), (3, 2), (5, 2), (4, 3), (6, 2))
 # States and actions; of tables at least three actions, for one of them is never taken.
 _WORLDS = ((2, 3), (3, 2), (4, 3), (3, 4))
 _TABLES = ((2, 3), (4, 3), (3, 4))
+# Sequences, one group or two of at least two each, and the tokens they are padded to.
+_PADDED = ((2, 3), (4, 3), (3, 4), (5, 3))
 _EIGHTHS = 8
 
 
@@ -447,6 +450,32 @@ def tables(draw: DrawFn, names: Collection[str] | None = None) -> dict[str, Any]
 
 
 @st.composite
+def sequences(draw: DrawFn, names: Collection[str] | None = None) -> dict[str, Any]:
+    """Draw N sequences padded to T tokens, and the ``mask`` (N, T) of those that count, on any side and in between.
+
+    ``old_log_prob``, ``new_log_prob``, ``reference_log_prob``, ``values``, ``advantages``, ``other_values`` are (N, T);
+    ``rewards`` and ``group``, in which no sequence is alone, (N,); ``clip`` < 1, ``clip_high``,
+    ``kl_penalty``, ``constant`` and ``factor`` > 0; ``shift``; ``order`` permutes the sequences.
+    """
+    N, T = draw(st.sampled_from(_PADDED))
+    asked = _Asked(draw, names)
+    asked.ask("mask", lambda: masks(N, T))
+    for name in ("old_log_prob", "new_log_prob", "reference_log_prob"):
+        asked.ask(name, lambda: arrays((N, T), 1))
+    for name in ("values", "advantages", "other_values"):
+        asked.ask(name, lambda: arrays((N, T), 4, distinct=True))
+    asked.ask("rewards", lambda: arrays(N, 4, distinct=True))
+    asked.ask("group", lambda: permutations(N).map(lambda order: order % (N // 2)))
+    asked.ask("clip", lambda: st.integers(1, 7).map(lambda k: k / 16))
+    asked.ask("clip_high", lambda: st.integers(1, 15).map(lambda k: k / 16))
+    for name in ("kl_penalty", "constant", "factor"):
+        asked.ask(name, lambda: positive(top=4.0))
+    asked.ask("shift", lambda: dyadics(8))
+    asked.ask("order", lambda: permutations(N))
+    return asked.drawn
+
+
+@st.composite
 def _never_the_last_at_first(draw: DrawFn, S: int, A: int) -> Array:
     first = np.append(draw(probabilities(A - 1, positive=True)), 0.0)
     return np.vstack([first, draw(probabilities(S - 1, A, positive=True))])
@@ -468,6 +497,7 @@ _DRAWS: dict[str, Callable[..., SearchStrategy[dict[str, Any]]]] = {
     "optimizer_states": optimizer_states,
     "mdps": mdps,
     "tables": tables,
+    "sequences": sequences,
 }
 
 

@@ -19,6 +19,7 @@ DRAWS = [
     pytest.param(strategies.optimizer_states(), id="optimizer states"),
     pytest.param(strategies.mdps(), id="mdps"),
     pytest.param(strategies.tables(), id="tables"),
+    pytest.param(strategies.sequences(), id="sequences"),
 ]
 
 
@@ -47,6 +48,12 @@ def test_every_number_is_a_short_dyadic_fraction(strategy, data):
             assert (np.abs(leaf) <= 64).all()
 
 
+def sequences_of(names, **drawn_as):
+    """Sequences by the names of an op whose inputs are drawn under other names."""
+    wanted = {drawn_as.get(name, name) for name in names}
+    return strategies.sequences(wanted).map(lambda drawn: {name: drawn[drawn_as.get(name, name)] for name in names})
+
+
 @pytest.mark.parametrize(
     ("op", "strategy"),
     [
@@ -57,6 +64,10 @@ def test_every_number_is_a_short_dyadic_fraction(strategy, data):
         ("clipped_value_loss", strategies.samples),
         ("conjugate_gradient", strategies.systems),
         ("adam_step", strategies.optimizer_states),
+        ("token_rewards", lambda names: sequences_of(names, scores="rewards", log_prob="new_log_prob")),
+        ("token_kl_penalty", lambda names: sequences_of(names, log_prob="new_log_prob")),
+        ("token_clipped_objective", strategies.sequences),
+        ("group_advantages", strategies.sequences),
         *((op, lambda names, d=d: strategies.policies(d, names)) for d in POLICIES for op in (
             "surrogate", "natural_gradient_minimum_norm", "entropy_bonus")),
     ],
@@ -134,6 +145,16 @@ def test_masks_allow_something_everywhere_and_forbid_something(drawn):
     assert mask.any(axis=1).all()
     assert not mask.all()
     assert mask[np.arange(len(mask)), actions].all()
+
+
+@given(drawn=strategies.sequences())
+def test_every_sequence_has_tokens_and_company(drawn):
+    mask, group = drawn["mask"], drawn["group"]
+    assert mask.any(axis=1).all()
+    assert not mask.all()
+    assert mask.shape[0] != mask.shape[1]
+    assert np.unique(group, return_counts=True)[1].min() >= 2
+    assert len(set(drawn["rewards"])) == len(mask)
 
 
 @given(drawn=strategies.trajectories())

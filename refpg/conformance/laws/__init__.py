@@ -24,6 +24,7 @@ running error analysis with the factor of the vectors' policy.
     networks        laws of the network
     values          laws of finite MDPs: values, visits, the return and its slope
     bounds          laws of divergences between tables and of lower bounds of the return
+    sequences       laws of padded sequences of tokens: aggregation, objectives, penalties, rewards, groups
     search          hypothesis looks for a counterexample
     suite           all laws as tests of an adapter
 
@@ -61,6 +62,7 @@ from refpg.conformance.laws import (
     fisher,
     losses,
     networks,
+    sequences,
     solvers,
     step,
     surrogate,
@@ -82,6 +84,7 @@ SUBJECTS = (
     step,
     values,
     bounds,
+    sequences,
 )
 
 # What needs hypothesis is imported when it is asked for.

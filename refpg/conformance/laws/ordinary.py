@@ -332,7 +332,11 @@ def _variance(x: Rounded, ddof: int = 0) -> Rounded:
 
 def _normalize_advantages(conventions: Conventions, advantages: Any) -> Rounded:
     A = rounded(advantages)
-    return (A - A.mean()) / divisor(sqrt(_variance(A, int(conventions["advantage.ddof"]))), conventions)
+    return (A - A.mean()) / _deviation(conventions, A)
+
+
+def _deviation(conventions: Conventions, A: Rounded) -> Rounded:
+    return divisor(sqrt(_variance(A, int(conventions["advantage.ddof"]))), conventions)
 
 
 def divisor(deviation: Rounded, conventions: Conventions) -> Rounded:
@@ -354,8 +358,8 @@ def _ratio(old_log_prob: Any, new_log_prob: Any) -> Rounded:
     return exp(rounded(new_log_prob) - old_log_prob)
 
 
-def _clip(x: Rounded, clip: Any) -> Rounded:
-    return minimum(maximum(x, 1 - rounded(clip)), 1 + rounded(clip))
+def _clip(x: Rounded, clip: Any, clip_high: Any = None) -> Rounded:
+    return minimum(maximum(x, 1 - rounded(clip)), 1 + rounded(clip if clip_high is None else clip_high))
 
 
 def _clipped_objective(old_log_prob: Any, new_log_prob: Any, advantages: Any, clip: Any) -> Rounded:
@@ -363,20 +367,23 @@ def _clipped_objective(old_log_prob: Any, new_log_prob: Any, advantages: Any, cl
     return minimum(r * advantages, _clip(r, clip) * advantages).mean()
 
 
-def _active(r: Rounded, advantages: Any, clip: Any) -> tuple[Rounded, Rounded]:
+def _active(r: Rounded, advantages: Any, clip: Any, clip_high: Any = None) -> tuple[Rounded, Rounded]:
     """The edge of the window on the improving side, and the ratio, turned so that the window is left upwards."""
     A = np.asarray(rounded(advantages).value)
-    edge = where(A < 0, -(1 - rounded(clip)), 1 + rounded(clip))
+    edge = where(A < 0, -(1 - rounded(clip)), 1 + rounded(clip if clip_high is None else clip_high))
     return where(A < 0, -r, r), edge
+
+
+def _clipped_slopes(r: Rounded, advantages: Any, clip: Any, clip_high: Any = None) -> Rounded:
+    rA = r * advantages
+    turned, edge = _active(r, advantages, clip, clip_high)
+    at_zero = rounded(advantages).value == 0  # whichever branch: the gradient is zero
+    return where(at_zero, 0.0, choose(turned, edge, rA, 0 * rA))
 
 
 def _clipped_objective_gradient(old_log_prob: Any, new_log_prob: Any, advantages: Any, clip: Any) -> Rounded:
     r = _ratio(old_log_prob, new_log_prob)
-    rA = r * advantages
-    turned, edge = _active(r, advantages, clip)
-    gradient = choose(turned, edge, rA, 0 * rA)
-    at_zero = rounded(advantages).value == 0  # whichever branch: the gradient is zero
-    return where(at_zero, 0.0, gradient) / len(rA)
+    return _clipped_slopes(r, advantages, clip) / len(r)
 
 
 def _clip_fraction(
@@ -938,6 +945,128 @@ def _ppo_epoch(
     return shaped(policy, theta)
 
 
+# Sequences of tokens: what does not count is a zero before anything is computed of it.
+
+
+def _masked_aggregate(conventions: Conventions, values: Any, mask: Any, constant: Any) -> Rounded:
+    """A sum of all tokens; or of each sequence first, and then of these."""
+    x, lengths = where(mask, values, 0.0), np.asarray(mask).sum(axis=1)
+    aggregation = conventions["sequence.aggregation"]
+    if aggregation == "token_mean":
+        return x.sum() / lengths.sum()
+    sums = x.sum(axis=1)
+    if aggregation == "sequence_mean_token_mean":
+        sums = sums / lengths
+    return sums.mean() / (constant if aggregation == "token_sum_over_constant" else 1.0)
+
+
+def _token_weights(conventions: Conventions, mask: Any, constant: Any) -> Rounded:
+    N, lengths = len(mask), np.asarray(mask).sum(axis=1)[:, None]
+    divisors = {
+        "token_mean": rounded(lengths.sum()),
+        "sequence_mean_token_mean": rounded(N * lengths),
+        "sequence_mean_token_sum": rounded(N),
+        "token_sum_over_constant": N * rounded(constant),
+    }
+    return where(mask, 1 / divisors[conventions["sequence.aggregation"]], 0.0)
+
+
+def _means_of_sequences(x: Rounded, mask: Any) -> Rounded:
+    return where(mask, (x.sum(axis=1) / np.asarray(mask).sum(axis=1))[:, None], 0.0)
+
+
+def _masked_normalize_advantages(conventions: Conventions, advantages: Any, mask: Any) -> Rounded:
+    counted = _normalize_advantages(conventions, rounded(advantages)[mask])
+    value, error = np.zeros(np.shape(mask)), np.zeros(np.shape(mask))
+    value[mask], error[mask] = counted.value, counted.error
+    return Rounded(value, error)
+
+
+def _group_advantages(conventions: Conventions, rewards: Any, group: Any) -> Rounded:
+    """The mean of the others as their sum over their number."""
+    r, advantages = rounded(rewards), []
+    for i, number in enumerate(group):
+        members = np.asarray(group) == number
+        compared = members.copy()
+        compared[i] = conventions["group.baseline"] == "group_mean"
+        difference = r[i] - r[compared].mean()
+        advantages.append(
+            difference / _deviation(conventions, r[members]) if conventions["group.scale"] == "std" else difference
+        )
+    return stack(advantages)
+
+
+def _token_rewards(scores: Any, log_prob: Any, reference_log_prob: Any, mask: Any, kl_penalty: Any) -> Rounded:
+    tokens = np.arange(np.shape(mask)[1])
+    last = np.max(np.where(mask, tokens, -1), axis=1)
+    price = -kl_penalty * where(mask, rounded(log_prob) - reference_log_prob, 0.0)
+    return price + where(tokens == last[:, None], rounded(scores)[:, None], 0.0)
+
+
+def _penalties(conventions: Conventions, new: Any, reference: Any, mask: Any) -> tuple[Rounded, Rounded]:
+    d = where(mask, rounded(new) - reference, 0.0)
+    return {
+        "k1": (d, rounded(np.ones(d.shape))),
+        "k2": (0.5 * square(d), d),
+        "k3": ((exp(-d) - 1) + d, 1 - exp(-d)),
+    }[conventions["kl_penalty.estimator"]]
+
+
+def _token_kl_penalty(
+    conventions: Conventions, log_prob: Any, reference_log_prob: Any, mask: Any, constant: Any
+) -> dict[str, Rounded]:
+    k, slopes = _penalties(conventions, log_prob, reference_log_prob, mask)
+    return {
+        "penalty": _masked_aggregate(conventions, k, mask, constant),
+        "gradient": _token_weights(conventions, mask, constant) * slopes,
+    }
+
+
+def _token_clipped_objective(
+    conventions: Conventions,
+    old_log_prob: Any,
+    new_log_prob: Any,
+    advantages: Any,
+    mask: Any,
+    clip: Any,
+    clip_high: Any,
+    constant: Any,
+) -> dict[str, Rounded]:
+    log_r, A = (where(mask, x, 0.0) for x in (rounded(new_log_prob) - old_log_prob, advantages))
+    of_sequence = conventions["ratio.level"] == "sequence"
+    r = exp(_means_of_sequences(log_r, mask) if of_sequence else log_r)
+    slopes = _clipped_slopes(r, A, clip, clip_high)
+    slopes = _means_of_sequences(slopes, mask) if of_sequence else slopes
+    terms = minimum(r * A, _clip(r, clip, clip_high) * A)
+    return {
+        "objective": _masked_aggregate(conventions, terms, mask, constant),
+        "gradient": _token_weights(conventions, mask, constant) * slopes,
+    }
+
+
+def _sequence_objective(
+    conventions: Conventions,
+    old_log_prob: Any,
+    new_log_prob: Any,
+    reference_log_prob: Any,
+    advantages: Any,
+    mask: Any,
+    clip: Any,
+    clip_high: Any,
+    kl_penalty: Any,
+    constant: Any,
+) -> dict[str, Rounded]:
+    A = where(mask, rounded(advantages)[:, None], 0.0)
+    clipped = _token_clipped_objective(
+        conventions, old_log_prob, new_log_prob, A, mask, clip, clip_high, constant
+    )
+    penalty = _token_kl_penalty(conventions, new_log_prob, reference_log_prob, mask, constant)
+    return {
+        "objective": clipped["objective"] - kl_penalty * penalty["penalty"],
+        "gradient": clipped["gradient"] - kl_penalty * penalty["gradient"],
+    }
+
+
 _WITH_CONVENTIONS: dict[str, Formula] = {
     "gae": _gae,
     "gae_rollout": _gae_rollout,
@@ -957,6 +1086,12 @@ _WITH_CONVENTIONS: dict[str, Formula] = {
     "natural_gradient_step": _natural_gradient_step,
     "line_search": _line_search,
     "trpo_step": _trpo_step,
+    "masked_aggregate": _masked_aggregate,
+    "masked_normalize_advantages": _masked_normalize_advantages,
+    "group_advantages": _group_advantages,
+    "token_kl_penalty": _token_kl_penalty,
+    "token_clipped_objective": _token_clipped_objective,
+    "sequence_objective": _sequence_objective,
     **tables.WITH_CONVENTIONS,
 }
 _WITHOUT_CONVENTIONS: dict[str, Formula] = _DISTRIBUTIONS | {
@@ -980,6 +1115,7 @@ _WITHOUT_CONVENTIONS: dict[str, Formula] = _DISTRIBUTIONS | {
     "natural_gradient": _natural_gradient,
     "natural_gradient_minimum_norm": _minimum_norm,
     "expected_improvement": _expected_improvement,
+    "token_rewards": _token_rewards,
     **tables.WITHOUT_CONVENTIONS,
 }
 
