@@ -89,16 +89,19 @@ class Estimators(Distributions):
         """Return the root of the mean squared distance from the mean."""
         return np.sqrt(self.total((a - self.mean(a)) ** 2, 0) / (len(a) - ddof))
 
-    def normalize_advantages(self, advantages: Array) -> Array:
-        """(A − mean)/(std + ε), or another divisor that is not 0."""
+    def divisor(self, a: Array) -> Array:
+        """Return std + ε, or another divisor that is not 0."""
         number, _, form = self.conventions["advantage.epsilon"].partition("_")
-        epsilon, std = float(number), self.deviation(advantages, int(self.conventions["advantage.ddof"]))
-        scale = {
+        epsilon, std = float(number), self.deviation(a, int(self.conventions["advantage.ddof"]))
+        return {
             "": std + epsilon,
             "in_root": np.sqrt(std**2 + epsilon),
             "at_least": np.where(std < epsilon, epsilon, std).astype(std.dtype),
         }[form]
-        return (advantages - self.mean(advantages)) / scale
+
+    def normalize_advantages(self, advantages: Array) -> Array:
+        """(A − mean)/(std + ε), or another divisor that is not 0."""
+        return (advantages - self.mean(advantages)) / self.divisor(advantages)
 
     def explained_variance(self, values: Array, targets: Array) -> Array:
         """1 − var(targets − values)/var(targets)."""

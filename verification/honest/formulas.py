@@ -693,6 +693,14 @@ class ComplexStep(Ordinary):
         """Of the objective itself."""
         return self.derivative(lambda new: self.clipped_objective(old_log_prob, new, advantages, clip), new_log_prob)
 
+    def gain_gradient(self, new: Array, *batch: Any) -> Array:
+        """Of the gain itself."""
+        return self.derivative(lambda one: self.gain(one, *batch), new).reshape(new.shape)
+
+    def penalty_gradient(self, new: Array, *batch: Any) -> Array:
+        """Of the penalty itself."""
+        return self.derivative(lambda one: self.penalty(one, *batch), new).reshape(new.shape)
+
     def entropy_gradient(self, policy: Inputs, x: Array) -> Array:
         """Of the entropy itself."""
         return self.gradient(lambda pi: self.entropy(pi, x), policy)

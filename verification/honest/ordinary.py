@@ -9,12 +9,12 @@ from scipy.linalg import solve_triangular
 from verification.honest.distributions import LOG_2_PI, Function, Inputs
 from verification.honest.networks import moved
 from verification.honest.parameters import flatten, unflatten
-from verification.honest.theory import Theory
+from verification.honest.sequences import Sequences
 
 Array = Any
 
 
-class Ordinary(Theory):
+class Ordinary(Sequences):
     """All operations of the contract."""
 
     def ops(self) -> dict[str, Function]:
@@ -58,10 +58,6 @@ class Ordinary(Theory):
         return super().ops() | {name: getattr(self, name) for name in names}
 
     # The clipped objective and its neighbours.
-
-    def ratio(self, old_log_prob: Array, new_log_prob: Array) -> Array:
-        """exp(new − old)."""
-        return np.exp(new_log_prob - old_log_prob)
 
     def clipped(self, r: Array, clip: float) -> Array:
         """Return r within 1 ± clip, branches on the real part."""

@@ -84,6 +84,20 @@ CONVENTIONS: tuple[dict[str, str], ...] = (
     {"line_search.accept": "kl_strict", "conjugate_gradient.stop": "1e-10"},
     {"line_search.accept": "tenth_of_expected", "conjugate_gradient.stop": "1e-10"},
     {"line_search.accept": "half_of_expected_and_kl_strict", "conjugate_gradient.stop": "1e-10"},
+    {"group.baseline": "leave_one_out", "group.scale": "none"},
+    {"group.baseline": "leave_one_out"},
+    {"group.scale": "none"},
+    *(
+        {"sequence.aggregation": aggregation, "ratio.level": level, "kl_penalty.estimator": estimator}
+        for aggregation in (
+            "token_mean",
+            "sequence_mean_token_mean",
+            "sequence_mean_token_sum",
+            "token_sum_over_constant",
+        )
+        for level in ("token", "sequence")
+        for estimator in ("k1", "k2", "k3")
+    ),
 )
 
 Functions = Mapping[str, Callable[..., Any]]
@@ -137,7 +151,8 @@ def judge(variant: Variant, dtype: str, conventions: Iterable[Mapping[str, str]]
         functions = variant.make(_defaults() | dict(declared))
         concerned = {op for op in functions if not declared or set(declared) & set(OPS[op].conventions)}
         adapter: dict[str, Any] = {op: _quietly(functions[op]) for op in concerned}
-        run = check(adapter | {"name": variant.name, "dtype": dtype, "conventions": dict(declared)})
+        profiles = sorted({OPS[op].profile for op in concerned})
+        run = check(adapter | {"name": variant.name, "dtype": dtype, "conventions": dict(declared)}, profiles=profiles)
         for outcome in run.outcomes:
             if outcome.verdict in EXECUTED:
                 seen.setdefault((outcome.case, tuple(sorted(outcome.conventions.items()))), outcome)

@@ -1,9 +1,9 @@
 """Honest variants: right by another way, so none of them may be flagged.
 
 The large collection, with every order of summation and automatic differentiation, is ``python -m verification.honest``.
-Here are those that live inside the package: refpg in both precisions, on rows and environments in another order, on
-memory in another layout, in a wider format; the ordinary programs that the mutants are made of; textbook formulas; and
-the false alarms, code that was reported as a bug somewhere and is right.
+Here are those that live inside the package: refpg in both precisions, on rows, environments and sequences in another
+order, on memory in another layout, in a wider format; the ordinary programs that the mutants are made of; textbook
+formulas; and the false alarms, code that was reported as a bug somewhere and is right.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import log_softmax, softmax
 
 from refpg import geometry
-from refpg.conformance.mutants import estimators, programs, theory
+from refpg.conformance.mutants import estimators, programs, sequence, theory
 from refpg.conformance.ops import OPS
 from refpg.conformance.reference import answers, pack, policy_and_theta, step_epsilon, unpack
 from refpg.conformance.signatures import parse_type
@@ -79,7 +79,7 @@ def judged(variant: Variant, dtype: str, vectors: Vectors) -> Line:
 
 
 def _reversed(op: str, function: Function) -> Function:
-    """Turn the rows B and the environments E around, and the answer back."""
+    """Turn the rows B, the environments E and the sequences N around, and the answer back."""
 
     def turned(types: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
         return {name: _turned(types[name], value, values) for name, value in values.items()}
@@ -98,7 +98,7 @@ def _turned(text: str, value: Any, inputs: Mapping[str, Any]) -> Any:
     letters = parse_type(text).letters
     if letters == ("M",):  # lists of rows
         return [len(inputs["observations"]) - 1 - rows for rows in value]
-    axes = tuple(axis for axis, letter in enumerate(letters) if letter in ("B", "E"))
+    axes = tuple(axis for axis, letter in enumerate(letters) if letter in ("B", "E", "N"))
     return np.flip(value, axes) if axes else value
 
 
@@ -169,7 +169,9 @@ def _programs(conventions: Conventions) -> Functions:
         "trpo_step",
     )
     found = without | {name: getattr(programs, name) for name in names}
+    of_tokens = ("masked_aggregate", "token_kl_penalty", "token_clipped_objective", "sequence_objective")
     bound = {op: partial(f, programs.RIGHT) for op, f in found.items()} | theory.RIGHT
+    bound |= {op: partial(getattr(sequence, op), sequence.RIGHT) for op in of_tokens}
     return {op: partial(f, conventions) if OPS[op].conventions else f for op, f in bound.items()}
 
 
@@ -239,6 +241,39 @@ def _normalize(conventions: Conventions, advantages: Array) -> Array:
     return normal
 
 
+def _masked_normalize(conventions: Conventions, advantages: Array, mask: Array) -> Array:
+    counted = advantages[mask]
+    scale = estimators.divisor(counted.std(ddof=int(conventions["advantage.ddof"])), conventions)
+    return np.where(mask, (advantages - counted.mean()) / scale, 0)
+
+
+def _of_blocks(conventions: Conventions, rewards: Array, group: Array) -> Array:
+    """Rows sorted by group, cut into blocks, and the advantages put back."""
+    order = np.argsort(group, kind="stable")
+    advantages = np.empty_like(rewards)
+    for rows in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        r, n = rewards[rows], len(rows)
+        centred = r - r.mean()
+        if conventions["group.baseline"] == "leave_one_out":
+            centred = centred * n / (n - 1)
+        std = r.std(ddof=int(conventions["advantage.ddof"]))
+        advantages[rows] = centred / (estimators.divisor(std, conventions) if _scaled(conventions) else 1)
+    return advantages
+
+
+def _scaled(conventions: Conventions) -> bool:
+    return conventions["group.scale"] == "std"
+
+
+def _token_rewards(
+    scores: Array, log_prob: Array, reference_log_prob: Array, mask: Array, kl_penalty: float
+) -> Array:
+    """The score where no later token counts."""
+    later = np.cumsum(mask[:, ::-1], axis=1)[:, ::-1] - mask
+    rewards = -kl_penalty * (log_prob - reference_log_prob) + np.where(later == 0, scores[:, None], 0)
+    return np.where(mask, rewards, 0)
+
+
 def _textbook(conventions: Conventions) -> Functions:
     return {
         "log_prob_categorical": _categorical_log_prob,
@@ -254,6 +289,9 @@ def _textbook(conventions: Conventions) -> Functions:
             rewards + gamma * next_values * ~terminated - values
         ),
         "normalize_advantages": partial(_normalize, conventions),
+        "masked_normalize_advantages": partial(_masked_normalize, conventions),
+        "group_advantages": partial(_of_blocks, conventions),
+        "token_rewards": _token_rewards,
         "explained_variance": lambda values, targets: 1 - np.var(targets - values) / np.var(targets),
     }
 
@@ -377,7 +415,7 @@ def _false_alarm(op: str, function: Callable[[Conventions], Function], conventio
 
 VARIANTS = (
     Variant("refpg", answers),
-    Variant("rows and environments in reverse", _of_every_op(_reversed)),
+    Variant("rows, environments and sequences in reverse", _of_every_op(_reversed)),
     Variant("column-major and strided", _of_every_op(lambda op, function: _on_other_memory(function))),
     Variant("float64 inside", _of_every_op(lambda op, function: _widened(function)), ("float32",)),
     Variant("ordinary programs", _programs),
