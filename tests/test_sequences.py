@@ -480,6 +480,16 @@ def test_group_advantages_sum_to_zero_and_forget_shift_and_scale(baseline, rewar
         )
 
 
+def test_a_large_common_reward_costs_no_digits():
+    """2⁵² + k is exact, and so are its differences: bit for bit the advantages of k."""
+    r = np.array(REWARDS) * 4
+    for baseline, scale in itertools.product(("group_mean", "leave_one_out"), ("std", "none")):
+        near, far = (
+            sequences.group_advantages(x, GROUP, baseline=baseline, scale=scale) for x in (r, r + 2.0**52)
+        )
+        np.testing.assert_array_equal(far, near)
+
+
 def test_leaving_one_out_is_a_factor():
     own, others = (
         sequences.group_advantages(REWARDS, GROUP, baseline=baseline, scale="none")
@@ -541,7 +551,10 @@ def test_the_type_of_the_arguments_is_the_type_of_the_result(dtype):
         tolerance = 200 * np.finfo(dtype).eps
         np.testing.assert_allclose(found, wide[name], rtol=tolerance, atol=tolerance, err_msg=name)
     r = np.array(REWARDS, dtype)
-    assert sequences.group_advantages(r, GROUP, baseline="leave_one_out").dtype == dtype
+    found = sequences.group_advantages(r, GROUP, baseline="leave_one_out", scale="none")
+    assert found.dtype == dtype
+    # 1 − (½ + 2 + ¼)/3, of terms that are twelve times as large.
+    assert abs(found[1] - dtype(1) / 12) <= 4 * np.finfo(dtype).eps
 
 
 Z, ONE, M = [[0.0, 0.0]], [[1.0, 1.0]], [[True, False]]
