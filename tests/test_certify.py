@@ -215,6 +215,10 @@ _REGENERATED = (
     "visitation",
     "policy_total_variation",
     "penalty_coefficient",
+    "masked_aggregate",
+    "group_advantages",
+    "token_rewards",
+    "token_kl_penalty",
 )
 
 
@@ -460,6 +464,13 @@ _QUICK = (
     "penalty_coefficient",
     "lower_bounds",
     "trust_region_dual",
+    "masked_aggregate",
+    "masked_normalize_advantages",
+    "group_advantages",
+    "token_rewards",
+    "token_kl_penalty",
+    "token_clipped_objective",
+    "sequence_objective",
 )
 
 

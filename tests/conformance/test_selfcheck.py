@@ -95,7 +95,7 @@ def test_one_mutant_in_twenty_may_go_without_its_name(report: Report) -> None:
 # Mutants.
 
 
-@pytest.mark.parametrize("profile", ["distributions", "estimators", "ppo", "theory"])
+@pytest.mark.parametrize("profile", ["distributions", "estimators", "ppo", "theory", "sequence"])
 def test_mutants_are_detected_and_named(profile: str, vectors: Vectors) -> None:
     """Those of trpo take longer; `refpg selfcheck` judges them all, and tests/conformance/test_mutants.py detects."""
     found = [

@@ -37,9 +37,14 @@ def token_weights(mask: Array, constant: float, aggregation: str) -> Array:
     return mask / divisors(mask.sum(axis=1), constant, aggregation)
 
 
-def aggregate(weights: Array, values: Array) -> Any:
-    """Return Σ w x over the tokens with a weight."""
-    return np.sum(np.where(weights != 0, weights * values, 0))
+def weighed(weights: Array, values: Array) -> Array:
+    """Return w x of the tokens with a weight."""
+    return np.where(weights != 0, weights * values, 0)
+
+
+def looked_at(weights: Array, values: Array) -> Array:
+    """Return the values of the tokens with a weight, 0 elsewhere: what is not looked at cannot overflow."""
+    return np.where(weights != 0, values, 0)
 
 
 def sequence_mean(log_ratio: Array, mask: Array) -> Array:
@@ -83,33 +88,39 @@ RIGHT = Parts(
 )
 
 
-def ratios(parts: Parts, old: Array, new: Array, mask: Array, level: str) -> Array:
-    """Return the ratio of every token, its own or that of its sequence."""
-    log_ratio = parts.log_ratio(old, new)
-    return np.exp(log_ratio) if level == "token" else parts.sequence_ratio(log_ratio, mask)
-
-
 def _gain(
     parts: Parts, conventions: Conventions, new: Array, old: Array, A: Array, mask: Array, **numbers: float
-) -> Any:
-    r = ratios(parts, old, new, mask, conventions["ratio.level"])
+) -> Array:
+    """Return w min(rA, clip(r)A) of every token, r its own or that of its sequence."""
     weights = parts.weights(mask, numbers["constant"], conventions["sequence.aggregation"])
-    return aggregate(weights, parts.row(r, A, numbers["clip"], numbers["clip_high"]))
+    log_ratio = parts.log_ratio(old, new)
+    of_tokens = conventions["ratio.level"] == "token"
+    r = np.exp(looked_at(weights, log_ratio)) if of_tokens else parts.sequence_ratio(log_ratio, mask)
+    return weighed(weights, parts.row(r, A, numbers["clip"], numbers["clip_high"]))
 
 
-def _penalty(parts: Parts, conventions: Conventions, new: Array, reference: Array, mask: Array, constant: float) -> Any:
+def _penalty(
+    parts: Parts, conventions: Conventions, new: Array, reference: Array, mask: Array, constant: float
+) -> Array:
+    """Return w k of every token."""
     weights = parts.penalty_weights(mask, constant, conventions["sequence.aggregation"])
-    return aggregate(weights, parts.estimate(new - reference, conventions["kl_penalty.estimator"]))
+    return weighed(weights, parts.estimate(looked_at(weights, new - reference), conventions["kl_penalty.estimator"]))
 
 
-def _with_gradient(name: str, value: Callable[[Array], Any], x: Array) -> dict[str, Any]:
-    gradient = gradient_of(lambda flat: value(flat.reshape(x.shape)), x.ravel())
-    return {name: value(x), "gradient": gradient.reshape(x.shape)}
+def _with_gradient(name: str, terms: Callable[[Array], Array], x: Array) -> dict[str, Any]:
+    """Return the sum of the terms of all tokens, and its gradient; of a term that overflows, only its own is lost."""
+
+    def finite(flat: Array) -> Any:
+        rows = terms(flat.reshape(x.shape))
+        return rows[np.isfinite(rows.real)].sum()
+
+    rows, slopes = terms(x), gradient_of(finite, x.ravel()).reshape(x.shape)
+    return {name: rows.sum(), "gradient": np.where(np.isfinite(rows), slopes, np.nan)}
 
 
 def masked_aggregate(parts: Parts, conventions: Conventions, values: Array, mask: Array, constant: float) -> Any:
     """The answer to masked_aggregate."""
-    return aggregate(parts.weights(mask, constant, conventions["sequence.aggregation"]), values)
+    return weighed(parts.weights(mask, constant, conventions["sequence.aggregation"]), values).sum()
 
 
 def token_kl_penalty(
@@ -144,11 +155,11 @@ def sequence_objective(
     """The answer to sequence_objective."""
     beta = parts.penalty_sign * kl_penalty
 
-    def objective(new: Array) -> Any:
+    def terms(new: Array) -> Array:
         gain = _gain(parts, conventions, new, old_log_prob, advantages[:, None], mask, **numbers)
         return gain - beta * _penalty(parts, conventions, new, reference_log_prob, mask, numbers["constant"])
 
-    return _with_gradient("objective", objective, new_log_prob)
+    return _with_gradient("objective", terms, new_log_prob)
 
 
 # Weights.
@@ -232,7 +243,7 @@ def _times_zero(op: str, terms: Callable[[Conventions, Mapping[str, Any]], Array
 def _unbounded_gains(conventions: Conventions, inputs: Mapping[str, Any]) -> Array:
     """rA where no clip bounds it, A < 0."""
     old, new, mask = inputs["old_log_prob"], inputs["new_log_prob"], inputs["mask"]
-    r = ratios(RIGHT, old, new, mask, conventions["ratio.level"])
+    r = np.exp(new - old) if conventions["ratio.level"] == "token" else RIGHT.sequence_ratio(new - old, mask)
     return np.where(inputs["advantages"] < 0, r * inputs["advantages"], 0)
 
 

@@ -70,15 +70,16 @@ def moved(start: list[list[float]], by: list[list[float]]) -> list[list[float]]:
 
 RIGHT_PADDED = table("xxxxx", "xxx..", "xx...")
 HOLES = table(".xx..x", "x.xx..")
-SHORT = table("xxx", "x..")
+SHORT = table("xxx", "xx.")
 
 HOLE_CHANGES = [[0.5, -0.28125, -0.40625, 1.0, 0.25, -0.15625], [0.4375, -0.75, 0.15625, 0.28125, -0.5, 0.625]]
 """Means −0.28125, below the window, and 0.291…, above."""
 HOLE_ADVANTAGES = [[1.5, -0.5, 0.75, -2.0, 1.0, -1.25], [0.3125, 1.75, -0.625, 0.5625, -1.0, 2.5]]
-SHORT_CHANGES = [[0.1875, 0.46875, -0.25], [-0.3125, 0.5, -0.75]]
-PAIR = table("xxxx", "xxx.")
-PAIR_CHANGES = [[0.40625, 0.21875, 0.53125, -0.03125], [-0.34375, -0.46875, 0.09375, 0.625]]
-"""Means 0.28125, above the window, and −0.239…, below."""
+SHORT_CHANGES = [[0.1875, 0.46875, 0.28125], [-0.3125, 0.1875, -0.75]]
+"""Means 0.3125, above the window, and −0.0625, inside."""
+PAIR = table("xxxx", "xx..")
+PAIR_CHANGES = [[0.40625, 0.21875, 0.53125, -0.03125], [-0.34375, -0.15625, 0.09375, 0.625]]
+"""Means 0.28125, above the window, and −0.25, below."""
 PAIR_ADVANTAGES = [[1.25, 0.375, -0.75, -1.5], [-0.875, 0.5, 0.25, -2.0]]
 
 
@@ -185,7 +186,7 @@ def _penalties() -> list[Case]:
         purpose = "The score stands at the last token that counts, not at the last there is, and at no other."
         cases.append(Case("token_rewards", slug, title, purpose, inputs | rewards))
     for slug, seed, mask, constant, variants, title in (
-        ("padded-right-2x3", 223, SHORT, 4.0, PENALISED, "Sequences of three and of one token"),
+        ("padded-right-2x3", 223, SHORT, 4.0, PENALISED, "Sequences of three and of two tokens"),
         ("holes-2x6", 224, HOLES, 8.0, PUBLISHED_PENALTIES, "Tokens that do not count, between others"),
     ):
         inputs = referred(seed, _size(mask)) | {"mask": mask, "constant": constant}
@@ -219,7 +220,7 @@ def _objectives() -> list[Case]:
                 PAIR,
                 6.0,
                 CLIPPED,
-                "Sequences of four and of three tokens",
+                "Sequences of four and of two tokens",
             ),
             (
                 "holes-2x6",
@@ -242,7 +243,7 @@ def _objectives() -> list[Case]:
             SHORT,
             4.0,
             WHOLE,
-            "Sequences of three tokens and of one",
+            "Sequences of three and of two tokens",
         ),
         (
             "holes-2x6",
