@@ -251,8 +251,9 @@ def _all_estimates(conventions: Conventions, inputs: Mapping[str, Any]) -> Array
     return estimate(inputs["log_prob"] - inputs["reference_log_prob"], conventions["kl_penalty.estimator"])
 
 
-def _of_other_inputs(change: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Function:
-    return lambda conventions, **inputs: answers(conventions)["sequence_objective"](**(inputs | change(inputs)))
+def _to_the_old_policy(conventions: Conventions, **inputs: Any) -> Any:
+    reference = {"reference_log_prob": inputs["old_log_prob"]}
+    return answers(conventions)["sequence_objective"](**(inputs | reference))
 
 
 # Advantages.
@@ -390,8 +391,5 @@ WRONG: dict[str, dict[str, Function]] = {
     "token_clipped_objective": _of(token_clipped_objective, _MASKS, _SHIFTED, _WINDOWS, _RATIOS)
     | {"mask-nan-times-zero": _times_zero("token_clipped_objective", _unbounded_gains)},
     "sequence_objective": _of(sequence_objective, _MASKS, _PRODUCT, _REVERSED, _WHOLE)
-    | {
-        "kl-penalty-of-old-policy": _of_other_inputs(lambda i: {"reference_log_prob": i["old_log_prob"]}),
-        "kl-penalty-ignored": _of_other_inputs(lambda i: {"kl_penalty": 0.0}),
-    },
+    | {"kl-penalty-of-old-policy": _to_the_old_policy},
 }

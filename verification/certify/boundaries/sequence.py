@@ -5,11 +5,11 @@ from typing import Any
 
 from verification.certify.cases import Case
 from verification.certify.cases.dyadic import numbers
+from verification.certify.cases.estimators import NORMALISATIONS
 from verification.certify.cases.sequence import (
     AGGREGATIONS,
     CLIP,
     CLIP_HIGH,
-    SCALES,
     SHORT,
     SHORT_CHANGES,
     moved,
@@ -117,15 +117,16 @@ def _few() -> list[Case]:
             "Advantages near 10⁻⁶",
             "Standard deviation below 10⁻⁶: a floor of that size is the divisor, and every epsilon has another answer.",
             {"advantages": tiny, "mask": table("xxxx", "xx..")},
-            SCALES,
+            NORMALISATIONS,
         ),
         Case(
             "group_advantages",
             "pairs-6",
-            "Three groups of two",
-            "The smallest groups: the better one has +1 and the worse −1, whatever the rewards; N − 1 is 1.",
-            {"rewards": [0.25, 2.0, -1.5, 0.75, -0.125, 1.0], "group": [1, 0, 3, 1, 3, 0]},
-            ({"advantage.ddof": "1"}, {"group.scale": "none", "group.baseline": "leave_one_out"}),
+            "Three groups of two, rewards near 10⁻⁶",
+            "The smallest groups: the better one has +1 and the worse −1, unless an epsilon is as large as their "
+            "difference; N − 1 is 1.",
+            {"rewards": [k * 2.0**-23 for k in (2, 16, -11, 7, -2, 9)], "group": [1, 0, 3, 1, 3, 0]},
+            NORMALISATIONS,
         ),
         Case(
             "group_advantages",

@@ -149,10 +149,6 @@ def _to_old_policy(inputs: Inputs, conventions: Conventions) -> Outputs:
     return sequence.sequence_objective(inputs | {"reference_log_prob": inputs["old_log_prob"]}, conventions)
 
 
-def _without_penalty(inputs: Inputs, conventions: Conventions) -> Outputs:
-    return sequence.sequence_objective(inputs | {"kl_penalty": 0.0}, conventions)
-
-
 # ── Advantages and rewards ────────────────────────────────────────────────
 
 
@@ -341,5 +337,4 @@ MISTAKES: list[Mistake] = [
         },
     ),
     Mistake("kl-penalty-of-old-policy", "sequence_objective", _to_old_policy),
-    Mistake("kl-penalty-ignored", "sequence_objective", _without_penalty),
 ]
