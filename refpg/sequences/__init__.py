@@ -1,7 +1,7 @@
 """Sequences of tokens: what PPO, GRPO and their kin compute from N responses padded to T tokens.
 
-A token is a row like any other; which rows count is said by a mask, bool (N, T), and what stands elsewhere is never
-read.  Every number of a batch is Σ w x with weights that depend on the mask alone, so everything here is made of the
+A token is a row like any other; which rows count is said by a mask, bool (N, T), and what stands elsewhere, any finite
+number, has no part in anything.  Every number of a batch is Σ w x with weights that depend on the mask alone, so everything here is made of the
 row functions of `surrogate` and `estimation`:
 
 * `tokens`: the tokens that count, as rows, and back;
