@@ -1,8 +1,8 @@
 """Sequences of tokens: what PPO, GRPO and their kin compute from N responses padded to T tokens.
 
 A token is a row like any other; which rows count is said by a mask, bool (N, T), and what stands elsewhere, any finite
-number, has no part in anything.  Every number of a batch is Σ w x with weights that depend on the mask alone, so everything here is made of the
-row functions of `surrogate` and `estimation`:
+number, has no part in anything.  Every objective is Σ w x with weights that depend on the mask alone, so all of this
+is made of the row functions of `surrogate` and `estimation`:
 
 * `tokens`: the tokens that count, as rows, and back;
 * `aggregation`: their weights, and the number that is made of a value per token;
