@@ -245,6 +245,11 @@ AXES = {
     "conjugate_gradient.stop": "conjugate_gradient",
     "line_search.accept": "line_search",
     "visitation.normalisation": "visitation",
+    "sequence.aggregation": "masked_aggregate",
+    "ratio.level": "token_clipped_objective",
+    "kl_penalty.estimator": "token_kl_penalty",
+    "group.baseline": "group_advantages",
+    "group.scale": "group_advantages",
 }
 
 

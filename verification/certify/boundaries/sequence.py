@@ -10,6 +10,7 @@ from verification.certify.cases.sequence import (
     AGGREGATIONS,
     CLIP,
     CLIP_HIGH,
+    OTHERWISE,
     SHORT,
     SHORT_CHANGES,
     moved,
@@ -50,6 +51,7 @@ def _huge_padding() -> list[Case]:
             title,
             purpose,
             pair | {"reference_log_prob": reference, "mask": SHORT, "constant": 4.0},
+            ({"kl_penalty.estimator": "k1"}, {"kl_penalty.estimator": "k2"}),
         ),
         Case(
             "masked_aggregate",
@@ -126,7 +128,7 @@ def _few() -> list[Case]:
             "The smallest groups: the better one has +1 and the worse −1, unless an epsilon is as large as their "
             "difference; N − 1 is 1.",
             {"rewards": [k * 2.0**-23 for k in (2, 16, -11, 7, -2, 9)], "group": [1, 0, 3, 1, 3, 0]},
-            NORMALISATIONS,
+            (*NORMALISATIONS, *OTHERWISE),
         ),
         Case(
             "group_advantages",
@@ -137,7 +139,7 @@ def _few() -> list[Case]:
                 "rewards": [0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0],
                 "group": [7, 4, 4, 7, 4, 4, 7, 4, 7],
             },
-            ({"advantage.ddof": "1", "advantage.epsilon": "1e-6"}, {"group.scale": "none"}),
+            OTHERWISE,
         ),
     ]
 

@@ -157,11 +157,11 @@ def _advantages() -> list[Case]:
     return cases
 
 
-_ALONE = ({"group.baseline": "leave_one_out"},)
-_UNSCALED = ({"group.scale": "none"}, {"group.scale": "none", "group.baseline": "leave_one_out"})
+OTHERWISE = ({"group.baseline": "leave_one_out"}, {"group.scale": "none"})
+"""The other baseline, and no scale."""
 BASELINES = {
-    "interleaved-7": ({"advantage.ddof": "1"}, *_ALONE, *_UNSCALED),
-    "in-blocks-8": _UNSCALED,
+    "interleaved-7": ({"advantage.ddof": "1"}, *OTHERWISE, OTHERWISE[0] | OTHERWISE[1]),
+    "in-blocks-8": OTHERWISE,
 }
 
 
