@@ -390,6 +390,52 @@ class Automatic(Ordinary):
 
         return np.asarray(self.library.jacrev(phi)(self.native(flatten(policy))))
 
+    # Sequences of tokens.
+
+    def native_aggregate(self, values: Array, mask: Array, constant: float) -> Array:
+        """Return one number of the tokens that count."""
+        aggregation = self.conventions["sequence.aggregation"]
+        sums, lengths = self.xp.where(mask, values, 0.0).sum(-1), mask.sum(-1)
+        if aggregation == "token_mean":
+            return sums.sum() / lengths.sum()
+        if aggregation == "sequence_mean_token_mean":
+            return (sums / lengths).mean()
+        return sums.mean() / (constant if aggregation == "token_sum_over_constant" else 1)
+
+    def native_gain(
+        self, new: Array, old: Array, A: Array, mask: Array, clip: float, clip_high: float, constant: float
+    ) -> Array:
+        """Return the aggregate of min(rA, clip(r)A); padding is selected away before the exponential."""
+        d = self.xp.where(mask, new - old, 0.0)
+        if self.conventions["ratio.level"] == "sequence":
+            d = (d.sum(-1) / mask.sum(-1))[:, None] + 0 * d
+        r = self.xp.exp(d)
+        rows = self.xp.minimum(r * A, self.xp.clip(r, 1 - clip, 1 + clip_high) * A)
+        return self.native_aggregate(rows, mask, constant)
+
+    def native_penalty(self, new: Array, reference: Array, mask: Array, constant: float) -> Array:
+        """Return the aggregate of the estimates."""
+        d = self.xp.where(mask, new - reference, 0.0)
+        estimator = self.conventions["kl_penalty.estimator"]
+        rows = d if estimator == "k1" else d**2 / 2 if estimator == "k2" else self.xp.exp(-d) - 1 + d
+        return self.native_aggregate(rows, mask, constant)
+
+    def gain(self, *batch: Any) -> Array:
+        """By the library."""
+        return self.evaluated(self.native_gain, *batch)
+
+    def gain_gradient(self, *batch: Any) -> Array:
+        """By the library."""
+        return np.asarray(self.library.grad(self.native_gain)(*(self.native(value) for value in batch)))
+
+    def penalty(self, *batch: Any) -> Array:
+        """By the library."""
+        return self.evaluated(self.native_penalty, *batch)
+
+    def penalty_gradient(self, *batch: Any) -> Array:
+        """By the library."""
+        return np.asarray(self.library.grad(self.native_penalty)(*(self.native(value) for value in batch)))
+
     # Finite MDPs.
 
     def softmax_policy_gradient(
