@@ -167,7 +167,7 @@ def epochs_case(name):
     return case.policy, case.theta, batch, rest
 
 
-@pytest.mark.parametrize("name", ["categorical", "gaussian, free log-std", "bernoulli"])
+@pytest.mark.parametrize("name", ["categorical", "masked categorical", "gaussian, free log-std", "bernoulli"])
 def test_without_additions_the_epochs_are_the_papers_update(name):
     policy, theta, batch, rest = epochs_case(name)
     found, info = ppo_epochs(policy, theta, batch, clip=0.2, **rest)

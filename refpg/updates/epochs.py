@@ -176,12 +176,13 @@ def ppo_epochs(
         if normalize and len(rows) > 1:
             normalized = normalize_advantages(here.advantages, ddof=advantage_ddof, epsilon=advantage_epsilon)
             here = here._replace(advantages=normalized)
-        _, samples = bind_batch(name, policy, joint[:P], here)
+        policy_here = policy._replace(family=policy.family.rows(rows))
+        _, samples = bind_batch(name, policy_here, joint[:P], here)
         if clip is not None:
-            sums = policy_sums(name, policy, joint[:P], samples, clip=clip, entropy_coefficient=c2)
+            sums = policy_sums(name, policy_here, joint[:P], samples, clip=clip, entropy_coefficient=c2)
             policy_part = _PolicyPart(sums.clipped_objective, sums.entropy, sums.approximate_kl, sums.gradient)
         else:
-            policy_part = _penalized_part(policy, joint[:P], samples, phi_old[rows], kl_penalty, c2)
+            policy_part = _penalized_part(policy_here, joint[:P], samples, phi_old[rows], kl_penalty, c2)
         value_loss, value_gradient = _value_part(
             name, value_network, joint[P:], samples, R[rows], V_old[rows], value_clip
         )
