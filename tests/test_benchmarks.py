@@ -227,6 +227,24 @@ def test_one_command_measures_and_writes(tmp_path):
     assert len(rows[0]["seconds"]) == 2
 
 
+def test_a_part_can_be_measured_again_and_the_others_kept(tmp_path):
+    command = [sys.executable, "-m", "verification.benchmarks", "--sizes", "tiny", "--operations", "mean_kl"]
+    options = ["--stream", "10", "--repeats", "2", "--out", str(tmp_path), "--parts"]
+    root = Path(__file__).parents[1]
+    subprocess.run([*command, *options, "ratios", "streaming"], cwd=root, capture_output=True, check=True)
+    before = report.load(tmp_path)
+    subprocess.run([*command, *options, "streaming", "--keep"], cwd=root, capture_output=True, check=True)
+    after = report.load(tmp_path)
+    assert (after.rows, after.machine) == (before.rows, before.machine)
+    assert len(after.streams) == 1
+    assert after.streams != before.streams
+
+    report.save(before._replace(machine=before.machine._replace(versions={"refpg": "0"})), tmp_path)
+    refused = subprocess.run([*command, *options, "streaming", "--keep"], cwd=root, capture_output=True, check=False)
+    assert refused.returncode == 1
+    assert b"--keep: versions was {'refpg': '0'}, and is" in refused.stderr
+
+
 @pytest.mark.parametrize("option", ["--sizes", "--operations", "--parts"])
 def test_an_unknown_name_is_refused(option):
     command = [sys.executable, "-m", "verification.benchmarks", option, "huge"]

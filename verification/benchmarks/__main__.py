@@ -9,9 +9,19 @@ import os
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
-PARTS = ("ratios", "memory", "growth", "streaming", "validation", "workers", "processes")
+FIELDS = {
+    "ratios": ("machine", "rows"),  # the rates of the machine belong to the ratios
+    "memory": ("peaks",),
+    "growth": ("curves",),
+    "streaming": ("streams",),
+    "validation": ("shares",),
+    "workers": ("scalings",),
+    "processes": ("walls",),
+}
+PARTS = tuple(FIELDS)
 
 
 def main(given: list[str] | None = None) -> int:
@@ -46,6 +56,8 @@ def main(given: list[str] | None = None) -> int:
     _limit_torch(options.threads)
     turns = {"repeats": options.repeats, "budget": options.budget}
     results = Results(date.today().isoformat(), machine.machine(options.threads, there, missing), [])
+    if options.keep:
+        results = _kept(report.load(options.out), results, options.parts)
     chosen = [
         (size, operation)
         for size in options.sizes or [name for name in SIZES if name != "fisher-20k" or options.all_sizes]
@@ -96,6 +108,15 @@ def main(given: list[str] | None = None) -> int:
     return 0
 
 
+def _kept(before: Any, now: Any, parts: list[str]) -> Any:
+    """Return an earlier run without the parts that are measured again; the machine and all versions must be its own."""
+    for name in ("processor", "cores", "threads", "versions"):
+        if getattr(before.machine, name) != getattr(now.machine, name):
+            sys.exit(f"--keep: {name} was {getattr(before.machine, name)}, and is {getattr(now.machine, name)}")
+    anew = {field: getattr(now, field) for part in parts for field in FIELDS[part]}
+    return before._replace(date=now.date, **anew)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m verification.benchmarks", description=__doc__)
     parser.add_argument("--sizes", nargs="+", default=[], metavar="SIZE", help="only these sizes")
@@ -110,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         "--stream", type=int, nargs="+", default=[100_000, 1_000_000, 10_000_000], metavar="ROWS", help="rows streamed"
     )
     parser.add_argument("--divide-rows", type=int, default=1, metavar="K", help="a K-th of the workers' rows")
+    parser.add_argument("--keep", action="store_true", help="what --parts leaves out stays as it is in --out")
     parser.add_argument("--readme", action="store_true", help="measure nothing: write the README's table from --out")
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the report")
     return parser
