@@ -29,7 +29,7 @@ def test_mutated_files_are_refused_or_valid() -> None:
         assert counts[kind, campaign.ACCEPTED] > 2, f"of the kind {kind} hardly anything is accepted"
     assert counts["untouched", campaign.REFUSED] == 0
     assert reasons[campaign.ACCEPTED, campaign.THE_SAME] > counts["untouched", campaign.ACCEPTED]
-    assert reasons[campaign.ACCEPTED, campaign.OTHERWISE] > 100
+    assert reasons[campaign.ACCEPTED, campaign.OTHERWISE] > 50
     assert len({why for outcome, why in reasons if outcome == campaign.REFUSED}) > 20
     assert reasons.total() == counts.total() == FILES
     assert {result.why for result in results if result.kind == "untouched"} == {campaign.THE_SAME}
