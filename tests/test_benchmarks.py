@@ -26,7 +26,9 @@ from verification.benchmarks.results import Results
 from verification.benchmarks.streaming import Stream
 from verification.benchmarks.validation import Share
 from verification.benchmarks.workers import Scaling
+from verification.marked import replaced
 
+RESULTS = Path(report.__file__).parent / "results"
 TINY = problem("tiny", Size((2, 3, 1), 5))
 MACHINE = Machine("a processor", 2, 1, 50e9, 40e9, {"refpg": "0"}, {"JAX jit": "not installed: no"})
 
@@ -212,6 +214,11 @@ def test_the_short_form_says_every_goal_once_and_what_is_missed(tmp_path):
     names = {goal.goal for goal in goals.goals(everything())}
     assert {line.split(" | ")[0][2:] for line in text.splitlines() if " of " in line} == names
     assert "| small calls | 0 of 4 | validation of arguments, policy gradient, tiny: 30 %, wanted ≤ 25 %; " in text
+
+
+def test_the_readme_shows_the_results_that_are_committed():
+    text = readme.README.read_text(encoding="utf-8")
+    assert text == replaced(text, readme.MARK, readme.lines(report.load(RESULTS)))
 
 
 def test_one_command_measures_and_writes(tmp_path):

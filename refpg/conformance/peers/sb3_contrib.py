@@ -106,6 +106,7 @@ unsupported = {
     "natural_gradient_step": _NO_EXACT_SOLVE,
     "expected_improvement": "the line search compares surrogates and does not predict their improvement",
     **dict.fromkeys((name for name, op in OPS.items() if op.profile == "theory"), "there are no exact MDPs"),
+    **dict.fromkeys((name for name, op in OPS.items() if op.profile == "sequence"), "there are no padded sequences"),
 }
 
 globals().update(distribution_ops("masked_categorical", *_QUANTITIES))

@@ -95,6 +95,7 @@ unsupported = {
     "line_search": _NO_TRUST_REGION,
     "trpo_step": _NO_TRUST_REGION,
     **dict.fromkeys((name for name, op in OPS.items() if op.profile == "theory"), "there are no exact MDPs"),
+    **dict.fromkeys((name for name, op in OPS.items() if op.profile == "sequence"), "there are no padded sequences"),
 }
 
 Parameters = dict[str, Any]
