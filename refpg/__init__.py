@@ -15,7 +15,7 @@
     solvers           conjugate gradients beside direct, dual and minimum-norm forms; line search
     updates           a new policy: natural gradient, TRPO, PPO, duality of trust region and penalty, the exact MM step
     rollout           trajectories of MDPs, linear–quadratic problems and Gymnasium environments, and their batches
-    files             writing a file whole or not at all
+    files             writing a file whole or not at all, and reading JSON and no more
     interop           weights of other libraries' networks, and files of arrays, as θ and back
     training          the loops: minorize–maximize, NPG, TRPO, PPO, exact and from samples; runs kept in files
     plots             the article's figures from exact numbers, drawn by matplotlib

@@ -1,8 +1,10 @@
-"""Writing files: a reader sees what was there before, or the whole of what is new, and never a part."""
+"""Files: written so that a reader sees what was there before, or the whole of what is new; read as JSON and no more."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -39,3 +41,38 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def parsed_json(text: str) -> Any:
+    """Return what a text says in JSON, which has no words for NaN and infinity, though Python reads them.
+
+    Parameters
+    ----------
+    text : str
+        All of it.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ValueError
+        If it is not JSON.
+    RecursionError
+        If it is nested too deeply.
+
+    Examples
+    --------
+    >>> parsed_json('{"seed": 0}')
+    {'seed': 0}
+    >>> parsed_json("NaN")
+    Traceback (most recent call last):
+        ...
+    ValueError: NaN is no number of JSON
+    """
+    return json.loads(text, parse_constant=_refused)
+
+
+def _refused(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON")

@@ -4,10 +4,10 @@ Statistical tolerances: a mean over independent environments lies within 5 of it
 1 − 6e-7; the seeds are fixed, so a test passes always or never.
 """
 
-import os
 
 import numpy as np
 import pytest
+from environments import gymnasium, needs_gymnasium
 
 from refpg import estimation, mdp, rollout
 from refpg import linear_quadratic as lq
@@ -16,14 +16,6 @@ from refpg.network import Network
 from refpg.policy import gaussian_policy, log_prob, log_prob_vjp, probability_table, softmax_policy
 from refpg.rollout import FiniteWorld, GymWorld, QuadraticWorld, gym_world, sample_rollout, start_runs
 
-try:
-    import gymnasium
-except ModuleNotFoundError:
-    if os.environ.get("CI"):
-        raise
-    gymnasium = None
-
-needs_gymnasium = pytest.mark.skipif(gymnasium is None, reason="NOT TESTED: Gymnasium is not installed ('.[gym]')")
 U = np.finfo(float).eps / 2
 DISCOUNT = 0.8
 

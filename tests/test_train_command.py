@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from environments import needs_gymnasium
 
 import refpg
 from refpg import updates
@@ -17,14 +18,6 @@ from refpg.__main__ import main
 from refpg.training import folder as folders
 from refpg.training import runs
 
-try:
-    import gymnasium
-except ModuleNotFoundError:
-    if os.environ.get("CI"):
-        raise
-    gymnasium = None
-
-needs_gymnasium = pytest.mark.skipif(gymnasium is None, reason="NOT TESTED: Gymnasium is not installed ('.[gym]')")
 SMALL = ["--steps", "24", "--hidden", "4"]
 KEPT = ("iterations.jsonl", "checkpoint.npz")  # besides a picture, run.json and times.jsonl
 

@@ -1,12 +1,14 @@
 """Checkpoints: a run that was saved and loaded makes the same bits as one that was not, and no file is believed."""
 
+import dataclasses
 import io
 import json
-import os
 import zipfile
 
 import numpy as np
 import pytest
+from bits import same
+from environments import gymnasium, needs_gymnasium
 
 from refpg import linear_quadratic, mdp, training
 from refpg.network import Network
@@ -14,14 +16,6 @@ from refpg.policy import gaussian_policy, softmax_policy
 from refpg.rollout import FiniteWorld, GymWorld, QuadraticWorld, gym_world
 from refpg.training import Sampling, ValueFitting, load_learner, load_standing, new_learner, save_learner, save_standing
 
-try:
-    import gymnasium
-except ModuleNotFoundError:
-    if os.environ.get("CI"):
-        raise
-    gymnasium = None
-
-needs_gymnasium = pytest.mark.skipif(gymnasium is None, reason="NOT TESTED: Gymnasium is not installed ('.[gym]')")
 GAMMA = 0.8
 SAMPLING = Sampling(steps=12, gamma=GAMMA, gae_lambda=0.9)
 TRUST = {"sampling": SAMPLING, "max_kl": 0.02, "damping": 0.1}
@@ -63,25 +57,31 @@ LOOPS = {
 WORLDS = {"finite": finite, "quadratic": quadratic}
 
 
-def leaves(record):
-    """Everything in a record, in order, as bytes or text: nothing may hide from a comparison."""
-    if isinstance(record, np.ndarray):
-        yield f"{record.dtype}{record.shape}".encode() + record.tobytes()
-    elif isinstance(record, np.random.Generator):
-        yield repr(record.bit_generator.state)
-    elif isinstance(record, tuple):
-        for field in record:
-            yield from leaves(field)
-    else:
-        yield repr(record)
-
-
-def same(left, right):
-    assert list(leaves(left)) == list(leaves(right))
-
-
 def begun(world, seed=0):
     return new_learner(world, *networks(world), seeded(seed), environments=3)
+
+
+# ── what a world is ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "world",
+    [FiniteWorld(mdp.chain(3, discount=GAMMA, slip=0.1)), QuadraticWorld(linear_quadratic.point_mass())],
+    ids=["finite", "quadratic"],
+)
+def test_a_description_depends_on_every_number(world):
+    """Each table of the problem in turn is another one, still a valid one: the digest tells them all apart."""
+    kind, finite = type(world), isinstance(world, FiniteWorld)
+    problem = world.mdp if finite else world.problem
+    found = [world.description()["numbers"]]
+    for field in dataclasses.fields(problem):
+        table = getattr(problem, field.name)
+        if np.ndim(table) > 0:
+            other = table[::-1] if finite else 2 * table if table.any() else table + 0.125
+            found.append(kind(dataclasses.replace(problem, **{field.name: other})).description()["numbers"])
+    if finite:
+        found.append(kind(problem, observations=2 * world.observations).description()["numbers"])
+    assert len(set(found)) == len(found) >= 5
 
 
 # ── the same bits ─────────────────────────────────────────────────────────────────────────────────

@@ -4,10 +4,11 @@ Statistical tests have fixed seeds; their margins are derived beside them.
 """
 
 import itertools
-import os
 
 import numpy as np
 import pytest
+from bits import leaves, same
+from environments import gymnasium, needs_gymnasium
 from examples import example
 
 from refpg import estimation, mdp, network, surrogate, training, updates
@@ -19,14 +20,6 @@ from refpg.rollout import FiniteWorld, GymWorld, QuadraticWorld, gym_world, roll
 from refpg.training import PPO_PRESETS, TRPO_PRESETS, Sampling, ValueFitting, new_learner
 from refpg.updates import PPOEnding, minibatch_order, ppo_epochs
 
-try:
-    import gymnasium
-except ModuleNotFoundError:
-    if os.environ.get("CI"):
-        raise
-    gymnasium = None
-
-needs_gymnasium = pytest.mark.skipif(gymnasium is None, reason="NOT TESTED: Gymnasium is not installed ('.[gym]')")
 U = np.finfo(float).eps / 2
 DISCOUNT = 0.8
 X = np.array([[0.5, -0.1], [0.2, 0.9], [-0.7, 0.4], [-0.3, -0.8], [0.1, 0.3]])
@@ -78,23 +71,6 @@ LOOPS = {
         **{"sampling": SAMPLING, "max_kl": 0.02, "damping": 0.1, "fitting": ValueFitting(lbfgs_iterations=5), **o},
     ),
 }
-
-
-def leaves(record):
-    """Everything in a record, in order, as bytes or text: nothing may hide from a comparison."""
-    if isinstance(record, np.ndarray):
-        yield record.tobytes()
-    elif isinstance(record, np.random.Generator):
-        yield repr(record.bit_generator.state)
-    elif isinstance(record, tuple):
-        for field in record:
-            yield from leaves(field)
-    else:
-        yield repr(record)
-
-
-def same(left, right):
-    assert list(leaves(left)) == list(leaves(right))
 
 
 # ── the value network ─────────────────────────────────────────────────────────────────────────────

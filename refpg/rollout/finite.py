@@ -1,6 +1,5 @@
 """A finite MDP as a world: states are drawn, everything else about it is known."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ import numpy as np
 from refpg.mdp import MDP
 from refpg.notation import Array, bind_shapes, count, scalar
 from refpg.policy import Policy, distribution_parameters
-from refpg.rollout.world import Generators, Runs, Step, chosen, entries, uniforms
+from refpg.rollout.world import Generators, Runs, Step, chosen, digest, entries, uniforms
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +58,6 @@ class FiniteWorld:
     def description(self) -> dict[str, Any]:
         """Its sizes, what ends an episode, and a digest of all its numbers."""
         numbers = (self.mdp.transition, self.mdp.reward, self.mdp.start, self.observations)
-        digest = hashlib.sha256(b"".join(table.tobytes() for table in numbers))
         return {
             "kind": "finite MDP",
             "states": self.mdp.states,
@@ -67,7 +65,7 @@ class FiniteWorld:
             "discount": self.mdp.discount,
             "time_limit": self.time_limit,
             "restart_probability": self.restart_probability,
-            "numbers": digest.hexdigest(),
+            "numbers": digest(numbers),
         }
 
     def saved(self, runs: Runs) -> dict[str, Array]:

@@ -1,6 +1,5 @@
 """A linear–quadratic problem as a world: for any Gaussian policy, not only the linear ones that are exact."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from refpg.linear_quadratic import LinearQuadratic, covariance_root
 from refpg.notation import Array, count
 from refpg.policy import Policy, distribution_parameters
-from refpg.rollout.world import Generators, Runs, Step
+from refpg.rollout.world import Generators, Runs, Step, digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +46,6 @@ class QuadraticWorld:
     def description(self) -> dict[str, Any]:
         """Its sizes, what ends an episode, and a digest of all its numbers."""
         *matrices, discount = astuple(self.problem)
-        digest = hashlib.sha256(b"".join(matrix.tobytes() for matrix in matrices))
         states, actions = self.problem.action_matrix.shape
         return {
             "kind": "linear–quadratic problem",
@@ -55,7 +53,7 @@ class QuadraticWorld:
             "actions": actions,
             "discount": discount,
             "time_limit": self.time_limit,
-            "numbers": digest.hexdigest(),
+            "numbers": digest(matrices),
         }
 
     def saved(self, runs: Runs) -> dict[str, Array]:

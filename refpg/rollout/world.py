@@ -1,6 +1,7 @@
 """What a world is: E environments, how they start, how they move, and what is known of where they are."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -108,6 +109,22 @@ def entries(arrays: Mapping[str, Array], name: str, shape: tuple[int | None, ...
     if not np.isfinite(array).all():
         raise ValueError(f"holds {name} with an entry that is not finite")
     return array
+
+
+def digest(tables: Iterable[Array]) -> str:
+    """Return SHA-256 of all numbers of a world, by which two of one description are told apart.
+
+    Parameters
+    ----------
+    tables : iterable of array
+        The numbers, in a fixed order.
+
+    Returns
+    -------
+    str
+        In hexadecimal digits.
+    """
+    return hashlib.sha256(b"".join(table.tobytes() for table in tables)).hexdigest()
 
 
 def uniforms(generators: Generators) -> Array:

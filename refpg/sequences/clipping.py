@@ -17,7 +17,7 @@ import numpy as np
 from refpg.notation import Array, choice, overflow_is_an_error
 from refpg.sequences.aggregation import aggregate, token_weights
 from refpg.sequences.tokens import Tokens, bind_tokens, padded, sequence_means
-from refpg.surrogate.clipping import effective_ratio, ratio_window
+from refpg.surrogate.clipping import clipped_slope, effective_ratio, ratio_window
 
 
 def clipped_rows(
@@ -50,7 +50,7 @@ def clipped_rows(
     log_r = sequence_means(tokens, log_r) if of_sequence else log_r
     r = np.exp(log_r)
     window = ratio_window(function, log_r, A, clip, clip_high)
-    slopes = np.where(window.bites, 0, r) * A
+    slopes = clipped_slope(r, A, window)
     return effective_ratio(r, A, window) * A, sequence_means(tokens, slopes) if of_sequence else slopes
 
 

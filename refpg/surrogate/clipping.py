@@ -121,7 +121,21 @@ def effective_ratio(r: Array, A: Array, window: RatioWindow) -> Array:
     return np.where(window.bites, end, r)
 
 
-def _slope(r: Array, A: Array, window: RatioWindow) -> Array:
+def clipped_slope(r: Array, A: Array, window: RatioWindow) -> Array:
+    """Return the derivative of min(rA, clip(r)A) with respect to log r.
+
+    Parameters
+    ----------
+    r, A : (B,) array
+        Ratios and advantages.
+    window : RatioWindow
+        Where they stand.
+
+    Returns
+    -------
+    (B,) array
+        rA, or 0 where the clip bites.
+    """
     slope: Array = np.where(window.bites, 0, r) * A
     return slope
 
@@ -168,7 +182,7 @@ def clipped_terms(function: str, log_r: Array, r: Array, A: Array, clip: Any, w:
     window = ratio_window(function, log_r, A, clip, None)
     return ClippedTerms(
         objective=expectation(effective_ratio(r, A, window) * A, w),
-        gradient=w * _slope(r, A, window),
+        gradient=w * clipped_slope(r, A, window),
         fraction=expectation(window.below | window.above, w),
     )
 
@@ -291,7 +305,7 @@ def clipped_objective_gradient(
     """
     log_r, r, A = bind_samples("clipped_objective_gradient", old_log_prob, new_log_prob, advantages)
     window = ratio_window("clipped_objective_gradient", log_r, A, clip, clip_high)
-    rows = _slope(r, A, window)
+    rows = clipped_slope(r, A, window)
     gradient: Array = row_weights("clipped_objective_gradient", weights, rows) * rows
     return gradient
 
@@ -344,7 +358,7 @@ def clipped_objective_subgradient(
     """
     log_r, r, A = bind_samples("clipped_objective_subgradient", old_log_prob, new_log_prob, advantages)
     window = ratio_window("clipped_objective_subgradient", log_r, A, clip, clip_high)
-    rows = _slope(r, A, window)
+    rows = clipped_slope(r, A, window)
     slope = row_weights("clipped_objective_subgradient", weights, rows) * rows
     return Subgradient(
         lowest=np.where((A.real > 0) & (log_r.real == window.log_upper), 0, slope),

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from refpg.files import write_whole
+from refpg.files import parsed_json, write_whole
 from refpg.interop import npz
 from refpg.mdp import policy_table
 from refpg.network import Network
@@ -365,11 +365,8 @@ def _read(
 
 
 def _described(text: bytes) -> dict[str, Any]:
-    def refused(word: str) -> None:
-        raise ValueError(f"{word} is no number of JSON")
-
     try:
-        description = json.loads(text.decode(), parse_constant=refused)
+        description = parsed_json(text.decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"has a description that is no JSON: {error}") from None
     if not isinstance(description, dict) or description.pop("form", None) != _FORM:

@@ -26,7 +26,7 @@ import numpy as np
 import scipy
 
 from refpg import __version__
-from refpg.files import write_whole
+from refpg.files import parsed_json, write_whole
 from refpg.notation import count
 from refpg.training.runs import EMBEDDED, Run, Setup, prepared
 
@@ -127,7 +127,7 @@ def described(folder: Path) -> tuple[Setup, dict[str, Any]]:
     if not path.is_file():
         raise ValueError(f"train: {path} is not there, expected the folder of a run")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refused)
+        description = parsed_json(path.read_text(encoding="utf-8"))
         if not isinstance(description, dict) or description.get("schema") != SCHEMA:
             raise ValueError(f"expected a description of schema {SCHEMA}")
         words = description["setup"]
@@ -304,7 +304,3 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
 
 def _text(words: Mapping[str, Any], indent: int | None = None) -> bytes:
     return (json.dumps(words, ensure_ascii=False, allow_nan=False, indent=indent) + "\n").encode()
-
-
-def _refused(word: str) -> None:
-    raise ValueError(f"{word} is no number of JSON")

@@ -8,7 +8,7 @@ from refpg.plots.files import save
 from refpg.plots.page import BLACK, BLUE, GREY, VERMILLION, Figure, house_style, name_ends, note, open_page
 from verification.learning.curves import Run, latest_mean
 from verification.learning.oracle import Approach
-from verification.learning.report import APPROACH, TITLES, figure_name, grouped
+from verification.learning.report import APPROACH, TITLES, figure_name, grouped, minus
 from verification.learning.results import Results
 
 PANELS = {"PPO": ("ppo",), "TRPO": ("trpo", "natural_policy_gradient")}
@@ -82,5 +82,5 @@ def _approach(at: Approach) -> Figure:
     axes.set_xticks(M, [f"{episodes:,}" for episodes in at.episodes])
     axes.set_xticks([], minor=True)
     note(axes, "slope −½", (M[-2], half[-2]), (0, 14), GREY)
-    note(axes, f"fitted slope {at.slope:.2f}".replace("-", "−"), (M[0], d[0]), (0, 14), BLACK.colour)
+    note(axes, f"fitted slope {minus(at.slope)}", (M[0], d[0]), (0, 14), BLACK.colour)
     return figure

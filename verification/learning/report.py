@@ -134,7 +134,7 @@ def _approach(at: oracle.Approach) -> Iterator[str]:
     yield (
         f"A chain of {oracle.STATES} states, γ = {oracle.DISCOUNT}: the natural gradient from M episodes an iteration "
         f"beside the exact one. The distance of their curves is the root of the mean square of η(π̂) − η(π) over "
-        f"{len(at.exact)} iterations and {at.seeds} seeds. Its slope in log–log is **{_minus(at.slope)}** ± "
+        f"{len(at.exact)} iterations and {at.seeds} seeds. Its slope in log–log is **{minus(at.slope)}** ± "
         f"{at.standard_error:.2f} (standard error over seeds); −½ is expected of a mean of M."
     )
     yield ""
@@ -145,7 +145,8 @@ def _approach(at: oracle.Approach) -> Iterator[str]:
     yield f"![distance over M]({APPROACH})"
 
 
-def _minus(number: float) -> str:
+def minus(number: float) -> str:
+    """Return a number with two decimals, and a minus sign that is one."""
     return f"{number:.2f}".replace("-", "−")
 
 

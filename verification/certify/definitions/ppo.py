@@ -125,11 +125,6 @@ def clipped_value_error(value: arb, old: arb, target: arb, clip: arb, form: str,
     return free
 
 
-def mean_of_terms(terms: list[Scalar]) -> Scalar:
-    """Mean over rows."""
-    return mean(terms)
-
-
 class Adam(NamedTuple):
     """The state of Adam."""
 

@@ -518,10 +518,6 @@ def _clipped_action(u: arb, centre: arb, log_std: arb) -> arb:
     return _normal(clip(u, arb(-1), arb(1)), centre, log_std)
 
 
-def _without_constant(u: arb, centre: arb, log_std: arb) -> arb:
-    return _normal(u, centre, log_std) + _log_2pi() / 2
-
-
 def _atanh_clamped(u: arb, centre: arb, log_std: arb) -> arb:
     a = u.tanh()
     edge = 1 - exact(1e-6)
